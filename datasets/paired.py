@@ -1,0 +1,135 @@
+"""Paired folders of infrared and visible images, and the layouts of MSRS and RoadScene on top of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.warping import grid_to_flow
+from utils.errors import UserError
+from utils.images import EXTENSIONS, read_image
+
+
+@dataclass
+class Pair:
+    """One sample. Images are float32 in [0, 1]: ``ir`` ``(1 or 3, H, W)``, ``vi`` ``(1 or 3, H, W)``.
+
+    Where the layout has them: ``ir_warp``, a deformed IR image ``(1 or 3, H, W)``, and ``flow`` ``(2, H, W)`` in
+    pixels, the true displacement d with ``ir_warp(q) = ir(q + d(q))``.
+    """
+
+    name: str
+    ir: Tensor
+    vi: Tensor
+    ir_warp: Tensor | None = None
+    flow: Tensor | None = None
+
+
+class PairedFolders(Dataset):
+    """Pairs matched by the stem of their file names::
+
+        IR/NAME.(png|jpg|jpeg|bmp|tif|tiff)         8 or 16 bit, 1, 3 or 4 channels
+        VI/NAME.(any of these)
+        IR_WARP/NAME.(any of these)                 optional: the deformed IR images
+        FLOW/NAME[.png].mat                         optional: their true displacement
+
+    ``ir`` and ``vi`` are folders, or two single files, which form a pair whatever their names. A 16-bit IR image
+    is stretched between its percentiles (:func:`utils.images.read_image`). The IR image keeps its own size.
+
+    Raises UserError for a missing folder, a folder without images, two files of one stem, or an image without
+    its partner, naming them.
+    """
+
+    def __init__(
+        self,
+        ir: str | Path,
+        vi: str | Path,
+        ir_warp: str | Path | None = None,
+        flow: str | Path | None = None,
+    ):
+        ir, vi = Path(ir), Path(vi)
+        if ir.is_file() and vi.is_file():
+            self.names = [vi.stem]
+            self.files = {"ir": {vi.stem: ir}, "vi": {vi.stem: vi}}
+        else:
+            self.files = {"ir": _by_stem(ir), "vi": _by_stem(vi)}
+            if ir_warp is not None:
+                self.files["ir_warp"] = _by_stem(Path(ir_warp))
+            self.names = sorted(self.files["vi"])
+            self._check_partners()
+        self.flow = None if flow is None else Path(flow)
+
+    def _check_partners(self) -> None:
+        stems = {name for files in self.files.values() for name in files}
+        for modality, files in self.files.items():
+            missing = sorted(stems - files.keys())
+            if missing:
+                raise UserError(
+                    f"{next(iter(files.values())).parent}: no {modality} image for {', '.join(missing[:5])}"
+                    f"{' and others' if len(missing) > 5 else ''}; partners carry the same name"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Pair:
+        name = self.names[index]
+        images = {modality: read_image(files[name], stretch=modality != "vi") for modality, files in self.files.items()}
+        flow = None
+        if self.flow is not None:
+            flow = read_flow(self.flow, name)
+            if flow.shape[-2:] != images["ir"].shape[-2:]:
+                raise UserError(f"{self.flow}: the flow of {name} and its image differ in size")
+        return Pair(name, flow=flow, **images)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in EXTENSIONS or path.name.startswith("."):
+            continue
+        if path.stem in files:
+            raise UserError(f"{path}: {files[path.stem].name} has the same stem; keep one of them")
+        files[path.stem] = path
+    if not files:
+        raise UserError(f"{folder}: no images in it (looked for {', '.join(EXTENSIONS)})")
+    return files
+
+
+def read_flow(folder: Path, name: str) -> Tensor:
+    """The true displacement ``(2, H, W)`` in pixels from ``folder/NAME.mat`` or ``folder/NAME.png.mat``.
+
+    The file is the authors': key ``flow``, an absolute sampling grid ``(1, H, W, 2)`` in [-1, 1].
+    """
+    candidates = [folder / f"{name}.mat", folder / f"{name}.png.mat"]
+    path = next((c for c in candidates if c.is_file()), None)
+    if path is None:
+        raise UserError(f"{candidates[0]}: no such file; the flow of {name} is missing")
+    try:
+        grid = np.asarray(scipy.io.loadmat(path)["flow"], dtype=np.float32)
+    except Exception as error:  # scipy raises half a dozen unrelated kinds for a damaged file
+        raise UserError(f"{path}: not a readable flow file with the key 'flow'") from error
+    if grid.ndim != 4 or grid.shape[0] != 1 or grid.shape[3] != 2:
+        raise UserError(f"{path}: 'flow' has shape {grid.shape}, not (1, H, W, 2)")
+    return grid_to_flow(torch.from_numpy(grid))[0]
+
+
+def test_set(data_root: str | Path, name: str) -> PairedFolders:
+    """The registration test set ``name`` ("MSRS" or "RoadScene") under ``data_root``, in either layout::
+
+    DATA_ROOT/NAME/test/{ir,vi[,ir_warp,flow]}          this project's
+    DATA_ROOT/[dataset/]test/NAME/{ir,vi,ir_warp,flow}  the authors', as they ship it
+    """
+    root = Path(data_root)
+    candidates = [root / name / "test", root / "test" / name, root / "dataset" / "test" / name]
+    folder = next((c for c in candidates if c.is_dir()), None)
+    if folder is None:
+        raise UserError(f"{candidates[0]}: no such folder (nor {candidates[1]}); --data_root must hold {name}")
+    extra = {part: folder / part for part in ("ir_warp", "flow") if (folder / part).is_dir()}
+    return PairedFolders(folder / "ir", folder / "vi", **extra)

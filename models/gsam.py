@@ -1,0 +1,55 @@
+"""GSAM: the global spatial attention module of FusionNet (paper, Sec. III-C, Fig. 4)."""
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import ConvBlock
+from models.scan import DIRECTIONS, scan_reference
+
+
+class DirectionalScan(nn.Module):
+    """The learned weights and biases of one four-directional scan; the recurrent weights start at 0.2."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((len(DIRECTIONS), channels), 0.2))
+        self.bias = nn.Parameter(torch.zeros(len(DIRECTIONS), channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the four scans ``(B, 4, C, H, W)``: up, right, down, left."""
+        return scan_reference(x, self.weight, self.bias)
+
+
+class GSAM(nn.Module):
+    """Attention for IR from both modalities' features, with context from the whole image.
+
+    ``published=True`` leaves out the two sigmoids and does not apply the direction weights, as in the released
+    files.
+    """
+
+    def __init__(self, channels: int = 32, published: bool = False):
+        super().__init__()
+        self.published = published
+        self.direction_weights = nn.Sequential(
+            ConvBlock(2 * channels, 16, slope=0.01, bias=True),
+            ConvBlock(16, 16, slope=0.01, bias=True),
+            ConvBlock(16, len(DIRECTIONS), bias=True),
+        )
+        self.context_in = ConvBlock(2 * channels, channels, bias=True)
+        self.scan1 = DirectionalScan(channels)
+        self.between = ConvBlock(4 * channels, channels, bias=True)
+        self.scan2 = DirectionalScan(channels)
+        self.merge = ConvBlock(4 * channels, channels, slope=0.01, bias=True)
+        self.context_out = ConvBlock(channels, channels, bias=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features ``(B, 2C, H, W)`` to the attention map A ``(B, C, H, W)``, in [0, 1]."""
+        if self.published:
+            weights = features.new_ones(1, len(DIRECTIONS), 1, 1, 1)
+        else:
+            weights = torch.sigmoid(self.direction_weights(features)).unsqueeze(2)
+        x = self.context_in(features)
+        x = self.between((weights * self.scan1(x)).flatten(1, 2))
+        x = self.merge((weights * self.scan2(x)).flatten(1, 2))
+        x = self.context_out(x)
+        return x if self.published else torch.sigmoid(x)

@@ -1,0 +1,101 @@
+"""What the authors' released files expect: their keys, and the way their matcher keeps a flow.
+
+``MSRS.pth`` and ``RoadScene.pth`` hold dictionaries ``DM`` (matcher) and ``FN`` (fusion network), named as in the
+tables below; SeAFusion's segmenter file has the names of :class:`models.bisenet.BiSeNet` already. The other accidents
+of the released weights are listed in :class:`models.superfusion.SuperFusion`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.scan import DIRECTIONS
+from models.warping import published_to_flow, warp
+from utils.errors import UserError
+
+
+class PublishedField:
+    """A flow as the released matcher keeps it: a normalised displacement of an endpoint-inclusive grid.
+
+    An estimator's output in feature pixels is divided by (w - 1, h - 1) and multiplied back for the refiner,
+    while sampling treats the sum as a displacement in [-1, 1] (:func:`models.warping.published_to_flow`).
+    """
+
+    to_flow = staticmethod(published_to_flow)
+
+    @staticmethod
+    def _span(field: Tensor) -> Tensor:
+        height, width = field.shape[-2:]
+        return torch.tensor([width - 1, height - 1], device=field.device, dtype=field.dtype).view(1, 2, 1, 1)
+
+    @classmethod
+    def from_pixels(cls, flow: Tensor) -> Tensor:
+        return flow / cls._span(flow)
+
+    @classmethod
+    def to_pixels(cls, field: Tensor) -> Tensor:
+        return field * cls._span(field)
+
+    @staticmethod
+    def warp(src: Tensor, field: Tensor) -> Tensor:
+        return warp(src, published_to_flow(field))
+
+    @staticmethod
+    def resize(field: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(field, size=size, mode="bilinear", align_corners=False)
+
+
+# Released block name -> ours. In the files a block's layers stand below "model": BLOCK.model.0.weight.
+_STEM = ("lift1", "residual1", "lift2", "residual2")
+_MATCHER = (
+    {f"feature_extractor_unshare1.layers.{i}": f"pyramid.stem_ir.{name}" for i, name in enumerate(_STEM)}
+    | {f"feature_extractor_unshare2.layers.{i}": f"pyramid.stem_vi.{name}" for i, name in enumerate(_STEM)}
+    | {f"feature_extractor_share{s + 1}.{i}": f"pyramid.stages.{s}.{i}" for s in range(3) for i in range(2)}
+    | {"matcher2.preprocessor": "coarse.project", "matcher1.preprocessor": "fine.project"}
+    | {f"matcher2.featcompressor.{i}": f"coarse.compress.{i}" for i in range(2)}
+    | {f"matcher1.featcompressor.{i}": f"fine.compress.{i}" for i in range(2)}
+    | {f"matcher2.layers.{i}": f"coarse.estimate.{i}" for i in range(4)}
+    | {f"matcher1.layers.{i}": f"fine.estimate.{i}" for i in range(4)}
+    | {"refiner.preprocessor.0": "refine.project"}
+    | {f"refiner.featcompressor.{i}": f"refine.compress.{i}" for i in range(2)}
+    | {f"refiner.estimator.{i}": f"refine.estimate.{i}" for i in range(4)}
+)
+_FUSION = (
+    {f"encoder_{m}.{i}": f"encoder_{m}.{i}" for m in ("ir", "vi") for i in range(4)}
+    | {f"decoder.{i}": f"decoder.{i}" for i in range(4)}
+    | {f"SAM.attention_layer.model.{i}": f"gsam.direction_weights.{i}" for i in range(3)}
+    | {"SAM.conv_in": "gsam.context_in", "SAM.conv2": "gsam.between"}
+    | {"SAM.conv3": "gsam.merge", "SAM.conv_out": "gsam.context_out"}
+)
+
+
+def is_published(content: dict) -> bool:
+    """Whether a loaded file is one of the authors' SuperFusion checkpoints."""
+    return isinstance(content.get("DM"), dict) and isinstance(content.get("FN"), dict)
+
+
+def rename_published(content: dict, path: str) -> dict[str, Tensor]:
+    """The weights of a released SuperFusion file under the names of ``SuperFusion(published=True)``.
+
+    Raises UserError naming ``path`` and the keys that are not of the released networks; whether all are there, and
+    their shapes, is for :func:`utils.checkpoint.load_strictly` to say.
+    """
+    tensors: dict[str, Tensor] = {}
+    unknown = []
+    for network, table, ours in (("DM", _MATCHER, "matcher"), ("FN", _FUSION, "fusion")):
+        for key, tensor in content[network].items():
+            block, _, layer = key.rpartition(".model.")
+            if block in table:
+                tensors[f"{ours}.{table[block]}.{layer}"] = tensor
+            elif not (network == "FN" and key.startswith("SAM.irnn")):
+                unknown.append(f"{network} {key}")
+    for scan in (1, 2):
+        for part in ("weight", "bias"):
+            keys = [f"SAM.irnn{scan}.{direction}_weight.{part}" for direction in DIRECTIONS]
+            unknown += [f"FN without {key}" for key in keys if key not in content["FN"]]
+            lines = [content["FN"][key].flatten() for key in keys if key in content["FN"]]
+            if len(lines) == len(DIRECTIONS):
+                tensors[f"fusion.gsam.scan{scan}.{part}"] = torch.stack(lines)
+    if unknown:
+        raise UserError(f"{path}: not the released SuperFusion networks: {'; '.join(unknown[:8])}")
+    return tensors

@@ -1,0 +1,38 @@
+"""Modality-independent input channels: what IR and VI share is structure, not brightness or colour."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.layers import blur, gaussian_kernel
+from utils.colour import luminance
+
+# Contrast below this (of full range) is treated as noise rather than amplified to structure.
+_CONTRAST_FLOOR = 0.01
+
+
+def gradient_magnitude(gray: Tensor) -> Tensor:
+    """Magnitude of the central differences of ``(B, 1, H, W)``, edge pixels repeated outside."""
+    padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
+    dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
+    dy = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
+    return (dx.square() + dy.square() + 1e-12).sqrt()
+
+
+def structural_channels(image: Tensor) -> Tensor:
+    """Three structural channels ``(B, 3, H, W)`` of an image ``(B, 1 or 3, H, W)`` in [0, 1].
+
+    Gray minus its local mean over its local deviation, at a fine (sigma 2) and a coarse (sigma 8) scale, and the
+    gradient magnitude over its local mean (sigma 8).
+    """
+    gray = luminance(image)
+    fine, coarse = gaussian_kernel(13, 2.0), gaussian_kernel(49, 8.0)
+
+    def local_contrast(kernel: Tensor) -> Tensor:
+        mean = blur(gray, kernel, border="replicate")
+        variance = blur((gray - mean).square(), kernel, border="replicate")
+        return (gray - mean) / (variance.sqrt() + _CONTRAST_FLOOR)
+
+    gradient = gradient_magnitude(gray)
+    sharpness = gradient / (blur(gradient, coarse, border="replicate") + _CONTRAST_FLOOR)
+    return torch.cat((local_contrast(fine), local_contrast(coarse), sharpness), dim=1)

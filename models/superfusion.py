@@ -1,0 +1,72 @@
+"""SuperFusion: register an IR image to a VI image, then fuse the two (paper, Fig. 2)."""
+
+from torch import Tensor, nn
+
+from models.dense_matcher import DenseMatcher
+from models.fusion_net import FusionNet
+from models.warping import valid_mask, warp
+from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
+
+# Arguments of DenseMatcher: our default, and what the authors' released weights were trained with.
+_MATCHING = dict(correlation="cosine", cost_dilation=1, cost_sigma=1.0, inputs="structural", field="pixel")
+_PUBLISHED_MATCHING = dict(correlation="squared", cost_dilation=4, cost_sigma=3.0, inputs="rgb", field="published")
+
+_SMALLEST_SIDE = 32
+
+
+class SuperFusion(nn.Module):
+    """The matcher and the fusion network; no optimiser, no device, no loss.
+
+    ``published=True`` builds what the authors' released weights expect, accidents included: GSAM without its two
+    sigmoids, direction weights computed but not applied, and an endpoint-inclusive sampling grid that is sampled as
+    if it were not (:func:`models.warping.published_to_flow`). It serves to load those files, nothing else. Further
+    keyword arguments go to :class:`models.dense_matcher.DenseMatcher`. ``architecture`` holds all arguments that
+    rebuild the model.
+    """
+
+    def __init__(self, published: bool = False, **matching):
+        super().__init__()
+        matching = (_PUBLISHED_MATCHING if published else _MATCHING) | matching
+        self.architecture = dict(published=published, **matching)
+        self.matcher = DenseMatcher(**matching)
+        self.fusion = FusionNet(published=published)
+
+    def register(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+        """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], H and W at least 32.
+
+        Returns ``registered``, the IR image warped onto VI's frame, with ``ir``'s channels; ``flow_ir2vi``
+        ``(B, 2, H, W)``, the backward flow in pixels that does it; and ``valid`` ``(B, 1, H, W)``, 1 where it
+        sampled inside the IR image (elsewhere ``registered`` is 0). Raises ValueError for other sizes.
+        """
+        _check_pair(ir, vi)
+        flow = self.matcher(_three_channels(ir), _three_channels(vi))["ir2vi"][-1]
+        return {"registered": warp(ir, flow), "flow_ir2vi": flow, "valid": valid_mask(flow)}
+
+    def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse aligned images, both ``(B, 1 or 3, H, W)`` in [0, 1], into an RGB image ``(B, 3, H, W)`` in [0, 1].
+
+        Their luminances are fused; the colour (Cb, Cr) is VI's.
+        """
+        _check_pair(ir, vi)
+        y, cb, cr = rgb_to_ycbcr(_three_channels(vi))
+        fused = self.fusion(luminance(ir), y)
+        return ycbcr_to_rgb(fused.clamp(0, 1), cb, cr)
+
+    def forward(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+        """Register, then fuse: what :meth:`register` returns, and ``fused`` ``(B, 3, H, W)`` RGB in [0, 1]."""
+        result = self.register(ir, vi)
+        return result | {"fused": self.fuse(result["registered"], vi)}
+
+
+def _three_channels(image: Tensor) -> Tensor:
+    return image.expand(-1, 3, -1, -1)
+
+
+def _check_pair(ir: Tensor, vi: Tensor) -> None:
+    for name, image in (("ir", ir), ("vi", vi)):
+        if image.ndim != 4 or image.shape[1] not in (1, 3):
+            raise ValueError(f"{name} has shape {tuple(image.shape)}, not (B, 1 or 3, H, W)")
+    if ir.shape[0] != vi.shape[0] or ir.shape[-2:] != vi.shape[-2:]:
+        raise ValueError(f"ir {tuple(ir.shape)} and vi {tuple(vi.shape)} differ in batch or size")
+    if min(vi.shape[-2:]) < _SMALLEST_SIDE:
+        raise ValueError(f"images are {tuple(vi.shape[-2:])}; both sides must have at least {_SMALLEST_SIDE} pixels")

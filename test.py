@@ -1,0 +1,165 @@
+"""Register and fuse infrared and visible images: two files, two folders, or a test set.
+
+python test.py                                                   the embedded sample scenes
+python test.py --ir thermal.tif --vi visible.jpg                 two files
+python test.py --ir thermal/ --vi visible/                       two folders, pairs by file name
+python test.py --dataset_name MSRS --data_root DIR               a test set, errors in pixels reported
+"""
+
+import argparse
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from datasets.paired import Pair, PairedFolders, test_set
+from datasets.sample import SampleScenes
+from models import SuperFusion, load_model
+from utils.device import pick_device
+from utils.errors import UserError, run
+from utils.images import check_writable, write_bytes, write_image
+from utils.metrics.registration import registration_metrics
+from utils.plots import gradient_overlay, sheet
+from utils.results import means, write_csv, write_json
+
+SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--mode", choices=("Reg", "Fusion", "Reg&Fusion"), default="Reg&Fusion")
+    parser.add_argument("--dataset_name", choices=("MSRS", "RoadScene"), help="a test set below --data_root")
+    parser.add_argument("--data_root", type=Path, help="holds NAME/test/{ir,vi,...} or the authors' test/NAME/")
+    parser.add_argument("--ir", type=Path, help="an infrared image, or a folder of them")
+    parser.add_argument("--vi", type=Path, help="a visible image, or a folder of them")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="our .safetensors or the authors' .pth")
+    parser.add_argument("--save_dir", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
+    parser.add_argument("--save_flow", action="store_true", help="also write SAVE_DIR/flow/NAME.npz")
+    args = parser.parse_args(argv)
+    if (args.ir is None) != (args.vi is None):
+        parser.error("--ir and --vi go together")
+    if (args.dataset_name is None) != (args.data_root is None):
+        parser.error("--dataset_name and --data_root go together")
+    if args.ir is not None and args.dataset_name is not None:
+        parser.error("give either --ir and --vi, or --dataset_name and --data_root")
+    if args.limit is not None and args.limit < 1:
+        parser.error("--limit must be at least 1")
+    return args
+
+
+def open_pairs(args: argparse.Namespace) -> PairedFolders | SampleScenes:
+    if args.dataset_name:
+        return test_set(args.data_root, args.dataset_name)
+    if args.ir:
+        return PairedFolders(args.ir, args.vi)
+    return SampleScenes()
+
+
+def process(model: SuperFusion, pair: Pair, mode: str, device: torch.device) -> dict[str, Tensor]:
+    """Run ``mode`` on one pair; returns images ``(C, H, W)`` and the flow, on the CPU.
+
+    ``ir`` (what the network saw) and ``vi``; after registration ``registered``, ``flow_ir2vi`` and ``valid``; after
+    fusion ``fused``, in which the visible image stands where ``valid`` is 0.
+    """
+    ir = (pair.ir if pair.ir_warp is None or mode == "Fusion" else pair.ir_warp)[None]
+    vi = pair.vi[None].to(device)
+    if pair.flow is None:
+        # Cameras differ in resolution; the registration works in the visible image's frame.
+        ir = F.interpolate(ir, vi.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
+    ir = ir.to(device)
+    result = {"ir": ir, "vi": vi}
+    with torch.inference_mode():
+        if mode == "Reg":
+            result |= model.register(ir, vi)
+        elif mode == "Fusion":
+            result["fused"] = model.fuse(ir, vi)
+        else:
+            result |= model(ir, vi)
+            result["fused"] = torch.where(result["valid"] > 0, result["fused"], vi)
+    return {key: tensor[0].cpu() for key, tensor in result.items()}
+
+
+def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) -> None:
+    """Write what :func:`process` made of one pair, and a sheet that shows it at a glance."""
+    panels = {"visible (VI)": result["vi"], "infrared (IR) as given": result["ir"]}
+    if "registered" in result:
+        write_image(save_dir / "registered" / f"{name}.png", result["registered"])
+        panels["IR registered"] = result["registered"]
+        panels["before: IR gradients on VI"] = gradient_overlay(result["ir"], result["vi"])
+        panels["after: IR gradients on VI"] = gradient_overlay(result["registered"], result["vi"])
+        if save_flow:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, flow_ir2vi=result["flow_ir2vi"].numpy(), valid=result["valid"].numpy())
+            write_bytes(save_dir / "flow" / f"{name}.npz", buffer.getvalue())
+    if "fused" in result:
+        write_image(save_dir / "fused" / f"{name}.png", result["fused"])
+        panels["fused"] = result["fused"]
+    write_image(save_dir / "sheets" / f"{name}.png", sheet(panels))
+
+
+def score(pair: Pair, result: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Registration errors before and after, where the pair's true displacement is known; else nothing."""
+    if pair.flow is None or pair.ir_warp is None or "flow_ir2vi" not in result:
+        return {}
+    true, estimated = pair.flow[None], result["flow_ir2vi"][None]
+    return {
+        "before": registration_metrics(torch.zeros_like(true), true),
+        "after": registration_metrics(estimated, true),
+    }
+
+
+def report(summary: dict, save_dir: Path) -> None:
+    """Print the final lines."""
+    print(f"{summary['pairs']} pairs, {summary['seconds_per_pair']:.2f} s each; results in {save_dir}/")
+    for when, figures in summary.get("registration", {}).items():
+        shown = ("EPE", "RE", "EPE_median", "EPE_p95")
+        print(f"{when:>7}:  " + "  ".join(f"{name} {figures[name]:6.2f} px" for name in shown))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    device = pick_device(args.device)
+    pairs = open_pairs(args)
+    model = load_model(args.checkpoint).to(device)
+    check_writable(args.save_dir)
+
+    rows, scores, failures = [], [], []
+    bar = tqdm(pairs.names[: args.limit], unit="pair", disable=None)
+    for index, name in enumerate(bar):
+        try:
+            pair = pairs[index]
+            start = time.perf_counter()
+            result = process(model, pair, args.mode, device)
+            seconds = time.perf_counter() - start
+            scored = score(pair, result)
+        except (UserError, ValueError) as error:
+            failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
+            continue
+        save(args.save_dir, name, result, args.save_flow)
+        flat = {f"{key}_{when}": value for when, figures in scored.items() for key, value in figures.items()}
+        rows.append({"name": name} | flat | {"seconds": seconds})
+        scores.append(scored)
+        bar.set_postfix_str(f"{seconds:.2f} s/pair")
+
+    if rows:
+        summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]}
+        if all(scores):
+            summary["registration"] = {w: means([s[w] for s in scores], scores[0][w]) for w in scores[0]}
+        write_csv(args.save_dir / "per_image.csv", rows)
+        write_json(args.save_dir / "summary.json", summary)
+        report(summary, args.save_dir)
+    if failures:
+        raise UserError("\nerror: ".join(failures))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,119 @@
+"""Configuration: defaults stand here, a YAML file holds only what differs, unknown keys are refused."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import UserError
+
+
+@dataclass
+class Data:
+    """What to train on. ``root`` holds ``SET/SPLIT/{ir,vi}``; ``sets`` gives each ``SET/SPLIT`` its share."""
+
+    root: str = "../shared/data"
+    sets: dict[str, float] = field(default_factory=lambda: {"RoadScene/train": 1.0})
+    scale: float = 1.0  # images are reduced to this share of their size before cropping
+    crop: int = 256
+    zoom: tuple[float, float] = (0.75, 1.1)  # image pixels a crop pixel covers, relative to the scale
+    band: float = 0.33  # share of samples in which the black band of the warped image may show
+    quarter_turns: bool = False
+    rotation: float = 10.0
+    translation: float = 0.05
+    shear: float = 0.03
+    elastic: float = 1.6
+
+
+@dataclass
+class Loss:
+    """Weights of the terms; a term with weight 0 is not computed."""
+
+    end_point: float = 1.0
+    smoothness: float = 0.1
+    fusion: float = 10.0
+
+
+@dataclass
+class Train:
+    """How to train; the run ends after ``steps`` or, if it is set, after ``minutes``, whichever comes first."""
+
+    steps: int = 20000
+    minutes: float | None = None
+    batch: int = 16
+    fusion_pairs: int = 4  # pairs of a batch that also go through fusion, the costlier network at full size
+    lr: float = 1e-3
+    warmup: float = 0.02  # share of the run
+    decay: float = 0.6  # share of the run over which the learning rate falls to zero at its end
+    weight_decay: float = 1e-5
+    clip: float = 5.0
+    bfloat16: bool = False
+    seed: int = 0
+    save_every: int = 200
+    init: str | None = None  # start from these weights
+
+
+@dataclass
+class Config:
+    """A training run: ``model`` holds SuperFusion's constructor arguments."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    data: Data = field(default_factory=Data)
+    loss: Loss = field(default_factory=Loss)
+    train: Train = field(default_factory=Train)
+
+
+def load_config(path: str | Path, assignments: list[str] = ()) -> Config:
+    """Read a YAML file onto the defaults, then apply ``section.key=value`` assignments (values are YAML).
+
+    Raises UserError for a file that cannot be read, an unknown key or a value of the wrong kind.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]})") from error
+    config = Config()
+    _merge(config, tree, str(path))
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: write it as section.key=value")
+        tree = yaml.safe_load(value)
+        for part in reversed(key.split(".")):
+            tree = {part: tree}
+        _merge(config, tree, f"--set {assignment}")
+    return config
+
+
+def _merge(target: Any, tree: Any, source: str, prefix: str = "") -> None:
+    if not isinstance(tree, dict):
+        raise UserError(f"{source}: {prefix.rstrip('.') or 'the file'} must hold keys and values")
+    known = {f.name: f for f in dataclasses.fields(target)}
+    for key, value in tree.items():
+        if key not in known:
+            raise UserError(f"{source}: unknown key {prefix}{key}; known are {', '.join(known)}")
+        current = getattr(target, key)
+        if dataclasses.is_dataclass(current):
+            _merge(current, value, source, f"{prefix}{key}.")
+        else:
+            setattr(target, key, _convert(value, current, known[key], f"{source}: {prefix}{key}"))
+
+
+def _convert(value: Any, current: Any, known: dataclasses.Field, where: str) -> Any:
+    optional = "None" in str(known.type)
+    if value is None and optional:
+        return None
+    if isinstance(current, tuple) and isinstance(value, list) and len(value) == len(current):
+        return tuple(_convert(v, c, known, where) for v, c in zip(value, current))
+    if isinstance(current, float) or (optional and "float" in str(known.type)):
+        # YAML reads 1e-3 as text: it wants a dot before the exponent.
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{where} is {value!r}, not a number") from None
+    kind = str if optional else type(current)
+    if type(value) is not kind:
+        raise UserError(f"{where} is {value!r}, not of kind {kind.__name__}")
+    return value

@@ -1,0 +1,1 @@
+"""Quality measures: fusion, registration and segmentation. Nothing in this package imports a network."""

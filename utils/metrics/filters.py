@@ -1,0 +1,68 @@
+"""Filters, borders and guarded division that several fusion metrics share.
+
+Images are ``(H, W)`` float64 tensors or stacks ``(N, H, W)`` of them; every function keeps device and dtype.
+Where whole numbers go in, the Sobel filter gives whole numbers, exactly: some metrics test its output for zero.
+"""
+
+import torch
+from torch import Tensor
+
+
+def gaussian_taps(size: int, sigma: float) -> list[float]:
+    """Weights of a 1-D Gaussian of ``size`` taps (odd) that sum to 1; its outer square is the 2-D window."""
+    offsets = torch.arange(size, dtype=torch.float64) - size // 2
+    taps = torch.exp(-(offsets**2) / (2 * sigma**2))
+    return (taps / taps.sum()).tolist()
+
+
+def box_taps(size: int) -> list[float]:
+    """Weights of a 1-D mean over ``size`` samples."""
+    return [1 / size] * size
+
+
+def _slide(image: Tensor, taps: list[float], dim: int) -> Tensor:
+    """Slide symmetric ``taps`` along ``dim``; only full overlaps, so it shrinks by ``len(taps) - 1``."""
+    size, half = len(taps), len(taps) // 2
+    length = image.shape[dim] - size + 1
+    out = image.narrow(dim, half, length) * taps[half]
+    for i in range(half):
+        mirrored = image.narrow(dim, i, length) + image.narrow(dim, size - 1 - i, length)
+        out.add_(mirrored, alpha=taps[i])
+    return out
+
+
+def filter_valid(images: Tensor, taps: list[float]) -> Tensor:
+    """Filter a stack ``(N, H, W)`` by the outer square of symmetric ``taps`` of odd length n, where the window fits.
+
+    Returns ``(N, H - n + 1, W - n + 1)``. Raises ``ValueError`` where no window fits.
+    """
+    size, (height, width) = len(taps), images.shape[-2:]
+    if min(height, width) < size:
+        raise ValueError(f"a {size}x{size} window does not fit into {height}x{width} pixels: the image is too small")
+    # One image at a time stays in the processor's cache, which makes it several times faster than the whole stack.
+    return torch.stack([_slide(_slide(image, taps, 0), taps, 1) for image in images])
+
+
+def pad(images: Tensor, margin: int, mode: str) -> Tensor:
+    """Extend ``(H, W)`` or ``(N, H, W)`` by ``margin`` pixels on each side.
+
+    ``mode``: "constant" (zeros), "replicate" (the edge pixel again) or "reflect" (mirrored about the edge pixel).
+    """
+    stack = images.reshape(1, -1, *images.shape[-2:])
+    padded = torch.nn.functional.pad(stack, [margin] * 4, mode=mode)
+    return padded.reshape(*images.shape[:-2], *padded.shape[-2:])
+
+
+def sobel(image: Tensor, border: str) -> tuple[Tensor, Tensor]:
+    """Sobel differences ``(dx, dy)`` of ``(H, W)``, unnormalised (weights 1 2 1), same size; right and down count
+    as positive. ``border`` is a mode of ``pad``."""
+    x = pad(image, 1, border)
+    rows = x[:-2] + 2 * x[1:-1] + x[2:]
+    columns = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
+    return rows[:, 2:] - rows[:, :-2], columns[2:] - columns[:-2]
+
+
+def ratio(numerator: Tensor, denominator: Tensor, otherwise: float | Tensor = 0.0) -> Tensor:
+    """``numerator / denominator``, and ``otherwise`` wherever the denominator is exactly 0."""
+    empty = denominator == 0
+    return torch.where(empty, otherwise, numerator / torch.where(empty, 1.0, denominator))

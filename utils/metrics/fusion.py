@@ -1,0 +1,94 @@
+"""Fusion metrics by their reported names, and the one entry point that scores an image triple.
+
+Convention: gray images are ``(H, W)`` float64 tensors that hold whole numbers 0..255, on any device with float64; IR,
+VI and fused have one size. A metric is a function ``metric(ir, vi, fused)`` that returns a 0-d float64 tensor.
+Definitions and constants follow the MATLAB suite that the field's tables come from; where today's version of it and
+the version of 2022 differ, ``PAPER_SCALE`` holds the latter. Numbers printed in different papers do not agree with
+one another: compare methods by scoring all of them with this code.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from utils.metrics import fmi, gradient, information, mef_ssim, perceptual, statistics, structural, vif
+
+Metric = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+METRICS: dict[str, Metric] = {
+    "MI": information.mutual_information,
+    "VIF": vif.visual_information_fidelity,
+    "SSIM": structural.structural_similarity,
+    "FMI_dct": fmi.fmi_dct,
+    "FMI_w": fmi.fmi_wavelet,
+    "FMI_pixel": fmi.fmi_edges,
+    "Qabf": gradient.edge_preservation,
+    "Nabf": gradient.artifacts,
+    "EN": information.entropy,
+    "SD": statistics.standard_deviation,
+    "SF": statistics.spatial_frequency,
+    "AG": statistics.average_gradient,
+    "SCD": statistics.sum_of_correlations_of_differences,
+    "CC": statistics.correlation,
+    "MSE": statistics.mean_squared_error,
+    "PSNR": statistics.peak_signal_to_noise,
+    "MEF_SSIM": mef_ssim.mef_ssim,
+    "MEF_MS_SSIM": mef_ssim.mef_ms_ssim,
+    "Qcb": perceptual.contrast_preservation,
+    "Qcv": perceptual.perceived_difference,
+}
+
+# The six of the SuperFusion paper.
+PAPER = ("MI", "VIF", "SSIM", "FMI_dct", "Qabf", "Nabf")
+
+# Variants whose scale is that of tables printed in 2022; never a substitute for the metrics above.
+PAPER_SCALE: dict[str, Metric] = {
+    "VIF_old_uint8": vif.visual_information_fidelity_saturated,
+    "Nabf_01_right": gradient.artifacts_equal_weights,
+    "MI_merged": information.mutual_information_merged,
+}
+
+
+def to_gray(rgb: Tensor) -> Tensor:
+    """RGB ``(3, H, W)``, whole numbers 0..255 of any dtype, to gray ``(H, W)`` as MATLAB's ``rgb2gray`` rounds it:
+    halves away from zero."""
+    if rgb.dim() != 3 or rgb.shape[0] != 3:
+        raise ValueError(f"expected an RGB image of shape (3, H, W), got {tuple(rgb.shape)}")
+    weights = torch.tensor((0.298936021293776, 0.587043074451121, 0.114020904255103), dtype=torch.float64)
+    luminance = (rgb.double() * weights.to(rgb.device)[:, None, None]).sum(0)
+    return torch.floor(luminance + 0.5)
+
+
+def _checked(name: str, image: Tensor) -> Tensor:
+    """A gray image in the convention of this module, or a ``ValueError`` that says what is wrong with it."""
+    if image.dim() != 2:
+        raise ValueError(f"{name}: expected a gray image of shape (H, W), got {tuple(image.shape)}")
+    if min(image.shape) < 3:
+        raise ValueError(f"{name}: expected at least 3x3 pixels, got {image.shape[0]}x{image.shape[1]}")
+    image = image.double()
+    if image.isnan().any():
+        raise ValueError(f"{name}: the image holds NaN")
+    if (image != image.floor()).any() or image.min() < 0 or image.max() > 255:
+        raise ValueError(f"{name}: expected whole numbers 0..255 (scale images in [0, 1] by 255 and round)")
+    return image
+
+
+def fusion_metrics(ir: Tensor, vi: Tensor, fused: Tensor, names: Iterable[str] = tuple(METRICS)) -> dict[str, float]:
+    """Score one fused image against its sources.
+
+    ``ir``, ``vi``, ``fused``: gray ``(H, W)``, whole numbers 0..255 of any dtype, on one device. ``names``: keys of
+    ``METRICS`` or ``PAPER_SCALE``. Returns ``{name: value}`` in the order of ``names``. Raises ``ValueError`` for
+    an unknown name, images of different sizes, values outside the convention, and an image too small for a metric
+    (41 pixels on each side suffice for all).
+    """
+    known = METRICS | PAPER_SCALE
+    names = tuple(names)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"unknown fusion metric {', '.join(unknown)}; known: {', '.join(known)}")
+    images = {name: _checked(name, image) for name, image in (("ir", ir), ("vi", vi), ("fused", fused))}
+    if len({image.shape for image in images.values()}) > 1:
+        sizes = ", ".join(f"{name} {image.shape[0]}x{image.shape[1]}" for name, image in images.items())
+        raise ValueError(f"the images differ in size (height x width): {sizes}")
+    return {name: known[name](**images).item() for name in names}

@@ -1,0 +1,49 @@
+"""Registration errors in pixels, against a known displacement (DESIGN: the paper does not define its RE).
+
+``true`` is the displacement d stored with a test pair, ``ir_warp(q) = ir(q + d(q))``; ``estimated`` is the
+``flow_ir2vi`` phi that brings ``ir_warp`` back onto the VI frame, ``registered(p) = ir_warp(p + phi(p))``. Perfect is
+phi = phi*, the inverse of d. Both are ``(B, 2, H, W)`` in pixels. All figures are over the pixels whose true partner
+``p + phi*(p)`` lies inside ``ir_warp``; where p + phi(p) leaves the frame, d continues with its edge values.
+"""
+
+import torch
+from torch import Tensor
+
+from models.warping import compose, invert, valid_mask
+
+_SHARES = (1, 3, 5)
+
+
+def end_point_error(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """``|phi(p) - phi*(p)|`` ``(B, 1, H, W)`` in pixels, and the valid mask of the same shape."""
+    inverse = invert(true)
+    return (estimated - inverse).norm(dim=1, keepdim=True), valid_mask(inverse)
+
+
+def reprojection_error(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """RE: ``|q + d(q) - p|`` at ``q = p + phi(p)``, ``(B, 1, H, W)`` in pixels, and the valid mask."""
+    residual = compose(true, estimated)
+    return residual.norm(dim=1, keepdim=True), valid_mask(invert(true))
+
+
+def registration_metrics(estimated: Tensor, true: Tensor) -> dict[str, float]:
+    """Figures of one pair (batch of one): EPE and RE in pixels; of the EPE also the median, the 95th percentile and the
+    shares of pixels above 1, 3 and 5 px.
+
+    Raises ValueError if the sizes differ or a flow holds values that are not finite.
+    """
+    if estimated.shape != true.shape or len(true) != 1:
+        raise ValueError(f"flows of shapes {tuple(estimated.shape)} and {tuple(true.shape)}; both must be (1, 2, H, W)")
+    if not (estimated.isfinite().all() and true.isfinite().all()):
+        raise ValueError("a flow holds values that are not finite")
+    error, valid = end_point_error(estimated, true)
+    epe = error[valid > 0]
+    re = reprojection_error(estimated, true)[0][valid > 0]
+    figures = {
+        "EPE": epe.mean(),
+        "RE": re.mean(),
+        "EPE_median": epe.median(),
+        "EPE_p95": torch.quantile(epe.double(), 0.95),
+    }
+    figures |= {f"EPE_above_{n}px": (epe > n).double().mean() for n in _SHARES}
+    return {name: float(value) for name, value in figures.items()}

@@ -1,0 +1,58 @@
+"""Metrics from first and second moments: SD, SF, AG of the fused image; SCD, CC, MSE, PSNR against the sources.
+
+Images: ``(H, W)`` float64 of whole numbers 0..255. SD, SF, AG are in gray levels; MSE and PSNR are on the range [0, 1].
+Sources: SF, Eskicioglu and Fisher, IEEE Trans. Communications, 1995; AG, Cui et al., Optics Communications, 2015;
+SCD, Aslantas and Bendes, AEU, 2015.
+"""
+
+import torch
+from torch import Tensor
+
+from utils.metrics.filters import ratio
+
+
+def standard_deviation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """SD: population standard deviation of the fused image."""
+    return fused.std(correction=0)
+
+
+def spatial_frequency(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """SF: root of the mean squared vertical plus the mean squared horizontal first difference."""
+    return (fused.diff(dim=0).square().mean() + fused.diff(dim=1).square().mean()).sqrt()
+
+
+def average_gradient(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """AG: sum of ``sqrt((gx^2 + gy^2) / 2)`` over all pixels, divided by (H - 1)(W - 1).
+
+    Central differences inside, one-sided ones at the border. That the divisor is smaller than the number of summed
+    pixels is part of the definition.
+    """
+    gy, gx = torch.gradient(fused)
+    height, width = fused.shape
+    return ((gx.square() + gy.square()) / 2).sqrt().sum() / ((height - 1) * (width - 1))
+
+
+def pearson(x: Tensor, y: Tensor) -> Tensor:
+    """Correlation coefficient in [-1, 1]; 0 where an image is constant."""
+    x, y = x - x.mean(), y - y.mean()
+    return ratio((x * y).sum(), (x.square().sum() * y.square().sum()).sqrt())
+
+
+def correlation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """CC: mean correlation of the fused image with the two sources."""
+    return (pearson(ir, fused) + pearson(vi, fused)) / 2
+
+
+def sum_of_correlations_of_differences(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """SCD: what the fused image adds to one source, correlated with the other source; summed, in [-2, 2]."""
+    return pearson(fused - vi, ir) + pearson(fused - ir, vi)
+
+
+def mean_squared_error(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """MSE: mean over both sources of the mean squared difference, range [0, 1]."""
+    return ((fused - ir).square().mean() + (fused - vi).square().mean()) / (2 * 255**2)
+
+
+def peak_signal_to_noise(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
+    """PSNR in dB of that MSE with peak 1; infinite where the fused image equals both sources."""
+    return -10 * torch.log10(mean_squared_error(ir, vi, fused))
