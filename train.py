@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.clip)
         optimizer.step()
         step, elapsed = step + 1, elapsed + time.perf_counter() - start
-        history.append({"step": step, "minutes": elapsed / 60} | {k: float(v) for k, v in terms.items()})
+        history.append({"step": step, "minutes": elapsed / 60} | {k: v.item() for k, v in terms.items()})
         bar.update()
         bar.set_postfix(total=f"{history[-1]['total']:.3f}")
         if step % config.train.save_every == 0:

@@ -21,6 +21,9 @@ from utils.config import Data
 
 _WINDOW_TRIES = 24
 
+# How much of the affine deformation is taken to be left after a first registration.
+_RESIDUAL = 0.15
+
 
 class CropSampler:
     """Draws training batches from all sets of ``config``, kept in memory as 8-bit images at ``config.scale``.
@@ -30,7 +33,9 @@ class CropSampler:
 
     def __init__(self, config: Data, generator: torch.Generator):
         self.config, self.generator = config, generator
-        self.ranges = Ranges(config.rotation, config.translation, config.shear, config.elastic)
+        reach = (config.rotation, config.translation, config.shear)
+        self.ranges = Ranges(*reach, config.elastic)
+        self.residual_ranges = Ranges(*(_RESIDUAL * value for value in reach), config.elastic)
         self.sets = []
         for name in config.sets:
             folder = Path(config.root) / name
@@ -77,11 +82,12 @@ class CropSampler:
         ir, vi = self._draw_pair()
         full = tuple(round(side / config.scale) for side in ir.shape[-2:])
         band_allowed = self._uniform(0, 1) < config.band
+        ranges = self.residual_ranges if self._uniform(0, 1) < config.residual else self.ranges
         for _ in range(_WINDOW_TRIES):
             zoom = self._uniform(*config.zoom) / config.scale
             zoom = min(zoom, (min(full) - 1) / config.crop)
             corner = [self._uniform(0, side - config.crop * zoom) for side in full]
-            deformation = random_deformation(1, full, self.ranges, self.generator)
+            deformation = random_deformation(1, full, ranges, self.generator)
             origin = torch.tensor([corner[1], corner[0]]).view(1, 2, 1, 1)
             grid = pixel_grid(config.crop, config.crop, like=ir)
             window = origin + zoom * grid

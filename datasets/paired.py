@@ -89,7 +89,8 @@ class PairedFolders(Dataset):
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder")
+        problem = "a file, but its partner is not" if folder.exists() else "no such file or folder"
+        raise UserError(f"{folder}: {problem}")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in EXTENSIONS or path.name.startswith("."):

@@ -20,6 +20,7 @@ class Data:
     crop: int = 256
     zoom: tuple[float, float] = (0.75, 1.1)  # image pixels a crop pixel covers, relative to the scale
     band: float = 0.33  # share of samples in which the black band of the warped image may show
+    residual: float = 0.0  # share of samples that are nearly registered, as a second pass of the matcher finds them
     quarter_turns: bool = False
     rotation: float = 10.0
     translation: float = 0.05

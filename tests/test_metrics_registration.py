@@ -1,0 +1,57 @@
+"""Registration errors on displacements whose errors are known."""
+
+import pytest
+import torch
+
+from datasets.deformation import TEST, random_deformation
+from utils.metrics.registration import registration_metrics
+
+
+def shift(dx, dy, height=40, width=60):
+    return torch.tensor([dx, dy]).view(1, 2, 1, 1).expand(1, 2, height, width).clone()
+
+
+def test_the_inverse_is_perfect_and_the_identity_is_not():
+    # ir_warp(q) = ir(q + (3, 4)): the registered image must look at p - (3, 4).
+    perfect = registration_metrics(shift(-3.0, -4.0), shift(3.0, 4.0))
+    assert perfect["EPE"] == pytest.approx(0, abs=1e-4) and perfect["RE"] == pytest.approx(0, abs=1e-4)
+    assert perfect["EPE_above_1px"] == 0
+    identity = registration_metrics(shift(0.0, 0.0), shift(3.0, 4.0))
+    assert identity["EPE"] == pytest.approx(5) and identity["RE"] == pytest.approx(5)
+    assert identity["EPE_median"] == pytest.approx(5) and identity["EPE_p95"] == pytest.approx(5)
+    assert identity["EPE_above_3px"] == 1
+
+
+def test_the_forward_field_is_not_its_inverse():
+    wrong = registration_metrics(shift(3.0, 4.0), shift(3.0, 4.0))
+    assert wrong["EPE"] == pytest.approx(10) and wrong["RE"] == pytest.approx(10)
+
+
+def test_only_pixels_with_a_partner_count():
+    estimate = shift(-10.0, 0.0)
+    estimate[:, :, :, :10] = 99.0  # these would need pixels left of the frame
+    assert registration_metrics(estimate, shift(10.0, 0.0))["EPE"] == pytest.approx(0, abs=1e-4)
+
+
+def test_shares_and_quantiles():
+    estimate = shift(0.0, 0.0)
+    estimate[:, 0, :, :15] = 2.0
+    estimate[:, 0, :, 15:18] = 4.0
+    figures = registration_metrics(estimate, shift(0.0, 0.0))
+    assert figures["EPE_above_1px"] == pytest.approx(18 / 60)
+    assert figures["EPE_above_3px"] == pytest.approx(3 / 60)
+    assert figures["EPE_above_5px"] == 0
+    assert figures["EPE_median"] == 0 and figures["EPE"] == pytest.approx((15 * 2 + 3 * 4) / 60)
+
+
+def test_an_exact_inverse_of_a_random_deformation_scores_zero():
+    deformation = random_deformation(1, (120, 160), TEST, torch.Generator().manual_seed(0))
+    figures = registration_metrics(deformation.inverse_displacement(), deformation.displacement())
+    assert figures["EPE"] < 0.01 and figures["RE"] < 0.01
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="shapes"):
+        registration_metrics(shift(0.0, 0.0), shift(0.0, 0.0, 41))
+    with pytest.raises(ValueError, match="finite"):
+        registration_metrics(shift(float("nan"), 0.0), shift(0.0, 0.0))

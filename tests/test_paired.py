@@ -1,0 +1,91 @@
+"""Paired folders and the layouts of the test sets."""
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+from datasets import paired
+from datasets.paired import PairedFolders, read_flow
+from datasets.sample import SampleScenes
+from models.warping import flow_to_grid, warp
+from utils.errors import UserError
+
+
+def write(path, channels=1, size=(32, 40), dtype=np.uint8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(path.name))
+    cv2.imwrite(str(path), rng.integers(0, np.iinfo(dtype).max, (*size, channels), dtype=dtype))
+
+
+def test_pairs_by_stem_whatever_the_extension(tmp_path):
+    write(tmp_path / "ir" / "b.tif", dtype=np.uint16)
+    write(tmp_path / "ir" / "a.png")
+    write(tmp_path / "vi" / "a.jpg", channels=3)
+    write(tmp_path / "vi" / "b.bmp", channels=3)
+    (tmp_path / "vi" / "notes.txt").write_text("not an image")
+    pairs = PairedFolders(tmp_path / "ir", tmp_path / "vi")
+    assert pairs.names == ["a", "b"] and len(pairs) == 2
+    assert pairs[1].name == "b" and pairs[1].ir.shape == (1, 32, 40) and pairs[1].vi.shape == (3, 32, 40)
+    assert pairs[1].ir.max() == 1 and pairs[1].flow is None
+
+
+def test_two_files_are_a_pair_whatever_their_names(tmp_path):
+    write(tmp_path / "thermal.png", size=(20, 30))
+    write(tmp_path / "visible.jpg", channels=3)
+    pairs = PairedFolders(tmp_path / "thermal.png", tmp_path / "visible.jpg")
+    assert pairs.names == ["visible"] and pairs[0].ir.shape == (1, 20, 30)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    write(tmp_path / "ir" / "a.png")
+    write(tmp_path / "vi" / "a.png")
+    write(tmp_path / "vi" / "b.png")
+    with pytest.raises(UserError, match="ir: no ir image for b"):
+        PairedFolders(tmp_path / "ir", tmp_path / "vi")
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
+        PairedFolders(tmp_path / "nowhere", tmp_path / "vi")
+    with pytest.raises(UserError, match="a.png: a file, but its partner is not"):
+        PairedFolders(tmp_path / "ir" / "a.png", tmp_path / "vi")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: no images"):
+        PairedFolders(tmp_path / "empty", tmp_path / "vi")
+    write(tmp_path / "vi" / "a.jpg")
+    with pytest.raises(UserError, match="same stem"):
+        PairedFolders(tmp_path / "ir", tmp_path / "vi")
+
+
+@pytest.mark.parametrize("layout", ["MSRS/test", "test/MSRS", "dataset/test/MSRS"])
+@pytest.mark.parametrize("mat", ["a.mat", "a.png.mat"])
+def test_the_layouts_of_the_test_sets(tmp_path, layout, mat):
+    folder = tmp_path / layout
+    for part in ("ir", "vi", "ir_warp"):
+        write(folder / part / "a.png")
+    flow = torch.randn(1, 2, 32, 40)
+    (folder / "flow").mkdir()
+    scipy.io.savemat(folder / "flow" / mat, {"flow": flow_to_grid(flow).numpy()})
+    pair = paired.test_set(tmp_path, "MSRS")[0]
+    assert pair.ir_warp.shape == (1, 32, 40)
+    assert torch.allclose(pair.flow, flow[0], atol=1e-4)
+
+
+def test_bad_flow_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="a.mat: no such file"):
+        read_flow(tmp_path, "a")
+    (tmp_path / "a.mat").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="a.mat: not a readable flow"):
+        read_flow(tmp_path, "a")
+    scipy.io.savemat(tmp_path / "b.mat", {"flow": np.zeros((4, 5, 2))})
+    with pytest.raises(UserError, match=r"b.mat: 'flow' has shape \(4, 5, 2\)"):
+        read_flow(tmp_path, "b")
+    with pytest.raises(UserError, match="must hold RoadScene"):
+        paired.test_set(tmp_path, "RoadScene")
+
+
+def test_the_embedded_sample_is_deformed_by_its_flow():
+    pairs = SampleScenes()
+    assert len(pairs) == len(pairs.names) == 3
+    pair = pairs[0]
+    assert pair.vi.shape == (3, 480, 640) and pair.flow.norm(dim=0).mean() > 2
+    assert torch.allclose(pair.ir_warp, warp(pair.ir[None], pair.flow[None])[0])

@@ -1,0 +1,244 @@
+"""The scripts, run as a user runs them: what they write, and how they refuse bad input."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+import test as test_script
+import train as train_script
+from datasets.deformation import TEST, random_deformation
+from datasets.scene import render_scene
+from models import SuperFusion, load_model
+from models.warping import flow_to_grid, warp
+from utils.checkpoint import save_checkpoint
+from utils.errors import UserError
+from utils.images import read_image, write_image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_checkpoint(path, SuperFusion())
+    return path
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """Two small scenes in the layout of the test sets."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "MSRS" / "test"
+    for seed, name in enumerate(("00001N", "00002D")):
+        scene = render_scene(seed, 64, 96)
+        generator = torch.Generator().manual_seed(seed)
+        flow = random_deformation(1, (64, 96), TEST, generator).displacement()
+        write_image(folder / "ir" / f"{name}.png", scene["ir"])
+        write_image(folder / "vi" / f"{name}.png", scene["vi"])
+        write_image(folder / "ir_warp" / f"{name}.png", warp(scene["ir"][None], flow)[0])
+        (folder / "flow").mkdir(exist_ok=True)
+        scipy.io.savemat(folder / "flow" / f"{name}.png.mat", {"flow": flow_to_grid(flow).numpy()})
+    return root
+
+
+def run_test(checkpoint, save_dir, *arguments):
+    test_script.main(["--checkpoint", str(checkpoint), "--save_dir", str(save_dir), *map(str, arguments)])
+
+
+def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_path, capsys):
+    run_test(checkpoint, tmp_path, "--dataset_name", "MSRS", "--data_root", data_root, "--save_flow")
+    for folder in ("registered", "fused", "sheets"):
+        assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["00001N.png", "00002D.png"]
+    flow = np.load(tmp_path / "flow" / "00001N.npz")["flow_ir2vi"]
+    assert flow.shape == (2, 64, 96)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["pairs"] == 2 and summary["seconds_per_pair"] > 0
+    registration = summary["registration"]
+    assert registration["before"]["EPE"] > 0 and registration["after"]["RE"] > 0
+    rows = list(csv.DictReader((tmp_path / "per_image.csv").open()))
+    assert [row["name"] for row in rows] == ["00001N", "00002D"]
+    assert all(float(value) >= 0 for row in rows for key, value in row.items() if key != "name")
+    mean = sum(float(row["EPE_after"]) for row in rows) / 2
+    assert mean == pytest.approx(registration["after"]["EPE"])
+    printed = capsys.readouterr().out
+    assert f"{registration['after']['EPE']:.2f}" in printed and len(printed.splitlines()) <= 3
+
+
+def test_modes_read_the_right_infrared_image(checkpoint, data_root, tmp_path):
+    model = load_model(checkpoint)
+    folder = data_root / "MSRS" / "test"
+    ir, ir_warp, vi = (read_image(folder / part / "00001N.png")[None] for part in ("ir", "ir_warp", "vi"))
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--limit", 1)
+    run_test(checkpoint, tmp_path / "fusion", *arguments, "--mode", "Fusion")
+    run_test(checkpoint, tmp_path / "reg", *arguments, "--mode", "Reg")
+    with torch.no_grad():
+        fused, registered = model.fuse(ir, vi)[0], model.register(ir_warp, vi)["registered"][0]
+    assert (read_image(tmp_path / "fusion" / "fused" / "00001N.png") - fused).abs().max() < 0.003
+    assert (read_image(tmp_path / "reg" / "registered" / "00001N.png") - registered).abs().max() < 0.003
+    assert not (tmp_path / "fusion" / "registered").exists() and not (tmp_path / "reg" / "fused").exists()
+    assert "registration" not in json.loads((tmp_path / "fusion" / "summary.json").read_text())
+
+
+def test_the_saved_fused_image_shows_no_black_border(data_root, tmp_path):
+    torch.manual_seed(0)
+    model = SuperFusion()
+    with torch.no_grad():  # a last layer that answers every pair with the same large shift
+        model.matcher.refine.estimate[-1][0].weight.zero_()
+        model.matcher.refine.estimate[-1][0].bias = torch.nn.Parameter(torch.tensor([12.0, 0.0]))
+    vi = read_image(data_root / "MSRS" / "test" / "vi" / "00001N.png")
+    pair = test_script.Pair("x", torch.zeros_like(vi[:1]), vi)
+    result = test_script.process(model.eval(), pair, "Reg&Fusion", torch.device("cpu"))
+    outside = (result["valid"] == 0).expand(3, -1, -1)
+    assert 0.1 < outside.float().mean() < 0.9
+    assert torch.equal(result["fused"][outside], vi[outside])
+    assert not torch.allclose(result["fused"][~outside], vi[~outside], atol=0.05)
+
+
+def write_files(folder, ir, vi):
+    cv2.imwrite(str(folder / ir[0]), ir[1])
+    cv2.imwrite(str(folder / vi[0]), vi[1])
+    return folder / ir[0], folder / vi[0]
+
+
+def noise(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "ir, vi",
+    [
+        (("t.tif", noise(40, 50, dtype=np.uint16)), ("v.jpg", noise(40, 50, 3))),  # 16-bit thermal
+        (("t.png", noise(33, 47, 3)), ("v.png", noise(33, 47))),  # colour IR, gray VI, odd size
+        (("t.png", noise(24, 32)), ("v.bmp", noise(64, 80, 3))),  # a smaller thermal sensor
+        (("t.png", noise(40, 40, 4)), ("v.png", noise(40, 40, 4))),  # alpha channels
+    ],
+)
+def test_two_files_of_any_kind(checkpoint, tmp_path, ir, vi):
+    paths = write_files(tmp_path, ir, vi)
+    run_test(checkpoint, tmp_path / "out", "--ir", paths[0], "--vi", paths[1])
+    assert read_image(tmp_path / "out" / "fused" / "v.png").shape == (3, *vi[1].shape[:2])
+    assert read_image(tmp_path / "out" / "registered" / "v.png").shape[-2:] == vi[1].shape[:2]
+
+
+def test_one_bad_pair_is_named_and_the_others_are_kept(checkpoint, tmp_path):
+    for name in ("a", "b"):
+        for modality in ("ir", "vi"):
+            (tmp_path / modality).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / modality / f"{name}.png"), noise(40, 40))
+    data = (tmp_path / "ir" / "a.png").read_bytes()
+    (tmp_path / "ir" / "a.png").write_bytes(data[:300])
+    with pytest.raises(UserError, match="a.png: not a readable image"):
+        run_test(checkpoint, tmp_path / "out", "--ir", tmp_path / "ir", "--vi", tmp_path / "vi")
+    assert [p.name for p in (tmp_path / "out" / "fused").iterdir()] == ["b.png"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["pairs"] == 1
+
+
+def test_refusals(checkpoint, data_root, tmp_path):
+    pair = write_files(tmp_path, ("t.png", noise(40, 40)), ("v.png", noise(20, 20)))
+    files = ("--ir", pair[0], "--vi", pair[1])
+    with pytest.raises(UserError, match="v: .*at least 32"):
+        run_test(checkpoint, tmp_path / "out", *files)
+    with pytest.raises(UserError, match="t.png: neither|t.png: not a PyTorch"):
+        run_test(pair[0], tmp_path / "out", *files)
+    with pytest.raises(UserError, match="t.png: cannot be written|cannot be written"):
+        run_test(checkpoint, pair[0] / "out", *files)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="--device cuda: there is no such device"):
+            run_test(checkpoint, tmp_path / "out", *files, "--device", "cuda")
+    with pytest.raises(UserError, match="--device gpu"):
+        run_test(checkpoint, tmp_path / "out", *files, "--device", "gpu")
+    for wrong in (("--ir", "x"), ("--dataset_name", "MSRS"), ("--limit", "0"), ("--mode", "reg")):
+        with pytest.raises(SystemExit) as ended:
+            run_test(checkpoint, tmp_path / "out", *wrong)
+        assert ended.value.code == 2
+    assert not (tmp_path / "out" / "fused").exists()
+
+
+def test_the_process_ends_with_one_line_and_code_2(tmp_path):
+    command = [sys.executable, str(ROOT / "test.py"), "--ir", "none.png", "--vi", "none.png"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == "error: none.png: no such file or folder" and ended.stdout == ""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    for seed in range(2):
+        scene = render_scene(seed, 64, 96)
+        write_image(tmp_path / "S" / "train" / "ir" / f"{seed}.png", scene["ir"])
+        write_image(tmp_path / "S" / "train" / "vi" / f"{seed}.png", scene["vi"])
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"data: {{root: {tmp_path}, sets: {{S/train: 1}}, crop: 48}}\n"
+        "train: {batch: 2, fusion_pairs: 1, steps: 4, save_every: 2}\n"
+    )
+    return path
+
+
+def run_train(recipe, out, *arguments):
+    train_script.main(["--config", str(recipe), "--out", str(out), "--device", "cpu", *arguments])
+    return load_model(out / "last.safetensors").state_dict()
+
+
+def test_training_changes_both_networks_repeats_and_resumes(recipe, tmp_path):
+    straight = run_train(recipe, tmp_path / "a")
+    torch.manual_seed(0)
+    start = SuperFusion().state_dict()
+    for part in ("matcher.coarse", "matcher.refine", "fusion.decoder", "fusion.gsam.scan1"):
+        assert any(not torch.equal(straight[k], start[k]) for k in start if k.startswith(part)), part
+    again = run_train(recipe, tmp_path / "b")
+    assert all(torch.equal(straight[k], again[k]) for k in straight)
+
+    rows = list(csv.DictReader((tmp_path / "a" / "log.csv").open()))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[0]["total"]) == pytest.approx(
+        sum(float(rows[0][term]) for term in ("end_point", "smoothness", "fusion")), rel=1e-5
+    )
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    original = train_script.rf_step
+    calls = iter([original, original, interrupt])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_script, "rf_step", lambda *a: next(calls)(*a))
+        run_train(recipe, tmp_path / "c")
+    resumed = run_train(recipe, tmp_path / "c", "--resume")
+    assert all(torch.equal(straight[k], resumed[k]) for k in straight)
+
+
+def test_training_from_given_weights(recipe, checkpoint, tmp_path):
+    weights = run_train(recipe, tmp_path / "a", "--set", f"train.init={checkpoint}", "--set", "train.lr=0.0")
+    expected = load_model(checkpoint).state_dict()
+    parameters = dict(SuperFusion().named_parameters())
+    assert all(torch.equal(weights[k], expected[k]) for k in parameters)
+
+
+def test_training_refusals(recipe, tmp_path):
+    with pytest.raises(UserError, match="nothing to resume"):
+        run_train(recipe, tmp_path / "new", "--resume")
+    with pytest.raises(UserError, match="unknown key train.speed"):
+        run_train(recipe, tmp_path / "new", "--set", "train.speed=1")
+    with pytest.raises(UserError, match="X/train/ir: no such file or folder"):
+        run_train(recipe, tmp_path / "new", "--set", "data.sets={X/train: 1.0}")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(recipe, tmp_path):
+    def poison(*args):
+        return {"end_point": torch.tensor(float("nan")), "total": torch.tensor(float("nan"))}
+
+    original = train_script.rf_step
+    calls = iter([original, original, poison])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="step 2.*end_point"):
+        patch.setattr(train_script, "rf_step", lambda *a: next(calls)(*a))
+        run_train(recipe, tmp_path / "a")
+    assert torch.load(tmp_path / "a" / "state.pt", weights_only=True)["step"] == 2

@@ -1,0 +1,37 @@
+"""How well two images of different cameras line up, where no true displacement is known.
+
+Images: gray ``(H, W)``, whole numbers 0..255 of any dtype, as in :mod:`utils.metrics.fusion`. Both measures rise with
+better alignment but have no scale of their own: compare them before and after registration on the same pair.
+"""
+
+import torch
+from torch import Tensor
+
+from utils.metrics.filters import sobel
+from utils.metrics.information import LEVELS, histogram_entropy, joint_entropy
+from utils.metrics.statistics import pearson
+
+# Gray levels that share a bin: 256 x 256 joint bins would hold a few pixels each and overestimate the information.
+_BIN_WIDTH = 8
+
+
+def binned_information(x: Tensor, y: Tensor) -> Tensor:
+    """Mutual information in bits of two images with 32 bins each."""
+    x, y = torch.floor(x / _BIN_WIDTH), torch.floor(y / _BIN_WIDTH)
+    return histogram_entropy(x, LEVELS) + histogram_entropy(y, LEVELS) - joint_entropy(x, y)
+
+
+def gradient_correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Normalised cross-correlation of the Sobel gradient magnitudes, in [-1, 1]; 0 where an image has no gradient."""
+    magnitudes = [torch.hypot(*sobel(image, "replicate")) for image in (x, y)]
+    return pearson(*magnitudes)
+
+
+def alignment_metrics(image: Tensor, vi: Tensor) -> dict[str, float]:
+    """``align_MI`` (bits) and ``align_NCC`` of an infrared ``image`` against ``vi``; ValueError if their sizes differ."""
+    if image.shape != vi.shape:
+        sizes = ", ".join(f"{name} {x.shape[0]}x{x.shape[1]}" for name, x in (("infrared", image), ("vi", vi)))
+        raise ValueError(f"the images differ in size (height x width): {sizes}")
+    image, vi = image.double(), vi.double()
+    figures = {"align_MI": binned_information(image, vi), "align_NCC": gradient_correlation(image, vi)}
+    return {name: value.item() for name, value in figures.items()}
