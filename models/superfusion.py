@@ -1,10 +1,13 @@
 """SuperFusion: register an IR image to a VI image, then fuse the two (paper, Fig. 2)."""
 
+from collections.abc import Sequence
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dense_matcher import DenseMatcher
 from models.fusion_net import FusionNet
-from models.warping import valid_mask, warp
+from models.warping import compose, resize_flow, valid_mask, warp
 from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 
 # Arguments of DenseMatcher: our default, and what the authors' released weights were trained with.
@@ -19,15 +22,19 @@ class SuperFusion(nn.Module):
 
     ``published=True`` builds what the authors' released weights expect, accidents included: GSAM without its two
     sigmoids, direction weights computed but not applied, and an endpoint-inclusive sampling grid that is sampled as
-    if it were not (:func:`models.warping.published_to_flow`). It serves to load those files, nothing else. Further
-    keyword arguments go to :class:`models.dense_matcher.DenseMatcher`. ``architecture`` holds all arguments that
-    rebuild the model.
+    if it were not (:func:`models.warping.published_to_flow`). It serves to load those files, nothing else.
+
+    ``passes``: the matcher runs once for each, on images reduced to that share of their size, IR warped by the flow so
+    far; by default once at half and once at full resolution (the published form: once at full). Further keyword
+    arguments go to :class:`models.dense_matcher.DenseMatcher`. ``architecture`` holds all arguments that rebuild the
+    model.
     """
 
-    def __init__(self, published: bool = False, **matching):
+    def __init__(self, published: bool = False, passes: Sequence[float] | None = None, **matching):
         super().__init__()
         matching = (_PUBLISHED_MATCHING if published else _MATCHING) | matching
-        self.architecture = dict(published=published, **matching)
+        self.passes = list(passes or ((1.0,) if published else (0.5, 1.0)))
+        self.architecture = dict(published=published, passes=self.passes, **matching)
         self.matcher = DenseMatcher(**matching)
         self.fusion = FusionNet(published=published)
 
@@ -39,8 +46,20 @@ class SuperFusion(nn.Module):
         sampled inside the IR image (elsewhere ``registered`` is 0). Raises ValueError for other sizes.
         """
         _check_pair(ir, vi)
-        flow = self.matcher(_three_channels(ir), _three_channels(vi))["ir2vi"][-1]
+        flow = None
+        for scale in self.passes:
+            moving = ir if flow is None else warp(ir, flow)
+            step = self._match(_three_channels(moving), _three_channels(vi), scale)
+            flow = step if flow is None else compose(flow, step)
         return {"registered": warp(ir, flow), "flow_ir2vi": flow, "valid": valid_mask(flow)}
+
+    def _match(self, ir: Tensor, vi: Tensor, scale: float) -> Tensor:
+        size = vi.shape[-2:]
+        if scale == 1:
+            return self.matcher(ir, vi)["ir2vi"][-1]
+        reduced = [max(_SMALLEST_SIDE, round(side * scale)) for side in size]
+        ir, vi = (F.interpolate(x, reduced, mode="bilinear", antialias=True, align_corners=False) for x in (ir, vi))
+        return resize_flow(self.matcher(ir, vi)["ir2vi"][-1], size)
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Fuse aligned images, both ``(B, 1 or 3, H, W)`` in [0, 1], into an RGB image ``(B, 3, H, W)`` in [0, 1].

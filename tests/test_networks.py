@@ -8,7 +8,7 @@ from models.dense_matcher import cost_volume
 from models.fusion_net import FusionNet
 from models.gsam import GSAM
 from models.structure import structural_channels
-from models.warping import valid_mask, warp
+from models.warping import compose, valid_mask, warp
 
 
 def count(module):
@@ -52,6 +52,21 @@ def test_forward_is_register_then_fuse(model):
         assert torch.allclose(result["registered"], warp(ir, result["flow_ir2vi"]))
         assert torch.equal(result["valid"], valid_mask(result["flow_ir2vi"]))
         assert torch.equal(result["fused"], model.fuse(result["registered"], vi))
+
+
+def test_later_passes_refine_what_earlier_ones_found():
+    torch.manual_seed(0)
+    once, twice = SuperFusion(passes=[0.5]).eval(), SuperFusion(passes=[0.5, 0.5]).eval()
+    with torch.no_grad():
+        once.matcher.refine.estimate[-1][0].weight.mul_(200)  # far enough to matter
+    twice.load_state_dict(once.state_dict())
+    ir, vi = torch.rand(1, 1, 64, 80), torch.rand(1, 3, 64, 80)
+    with torch.no_grad():
+        first = once.register(ir, vi)
+        second = once.register(first["registered"], vi)["flow_ir2vi"]
+        flow = twice.register(ir, vi)["flow_ir2vi"]
+    assert first["flow_ir2vi"].abs().mean() > 0.5
+    assert torch.allclose(flow, compose(first["flow_ir2vi"], second), atol=1e-4)
 
 
 def test_a_batch_gives_what_its_pairs_give_alone(model):
