@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from datasets.deformation import TEST, random_deformation
-from utils.metrics.registration import registration_metrics
+from models.warping import valid_mask
+from utils.metrics.registration import central_rectangle, registration_metrics
 
 
 def shift(dx, dy, height=40, width=60):
@@ -55,3 +56,37 @@ def test_bad_input_is_refused():
         registration_metrics(shift(0.0, 0.0), shift(0.0, 0.0, 41))
     with pytest.raises(ValueError, match="finite"):
         registration_metrics(shift(float("nan"), 0.0), shift(0.0, 0.0))
+
+
+@pytest.mark.parametrize("height, width", [(8, 10), (7, 9), (8, 9)])
+def test_central_rectangle_by_hand(height, width):
+    valid = torch.ones(height, width)
+    assert central_rectangle(valid) == (slice(0, height), slice(0, width))
+    valid[0] = 0  # a band above costs the row below too: the rectangle stays central
+    assert central_rectangle(valid) == (slice(1, height - 1), slice(0, width))
+    valid[:, -2:] = 0
+    assert central_rectangle(valid) == (slice(1, height - 1), slice(2, width - 2))
+
+
+def test_central_rectangle_is_the_largest():
+    torch.manual_seed(0)
+    valid = torch.ones(9, 11)
+    valid[0, :4] = valid[1, 0] = valid[8, 9:] = 0
+    found = central_rectangle(valid)
+    areas = {}
+    for a in range(5):
+        for b in range(6):
+            rows, columns = slice(a, 9 - a), slice(b, 11 - b)
+            if valid[rows, columns].all():
+                areas[(9 - 2 * a) * (11 - 2 * b)] = (rows, columns)
+    assert found == areas[max(areas)]
+    with pytest.raises(ValueError, match="no central rectangle"):
+        central_rectangle(torch.zeros(4, 4))
+
+
+def test_the_band_free_crop_samples_inside_the_image():
+    deformation = random_deformation(1, (96, 128), TEST, torch.Generator().manual_seed(1))
+    valid = valid_mask(deformation.displacement())[0, 0]
+    rows, columns = central_rectangle(valid)
+    assert valid[rows, columns].min() == 1 and valid.min() == 0
+    assert valid[rows, columns].numel() > 0.4 * valid.numel()

@@ -63,12 +63,15 @@ def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_pa
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["pairs"] == 2 and summary["seconds_per_pair"] > 0
     registration = summary["registration"]
-    assert registration["before"]["EPE"] > 0 and registration["after"]["RE"] > 0
+    assert registration["before"] == registration["official"]["before"]
+    for protocol in ("official", "band_free"):
+        assert registration[protocol]["before"]["EPE"] > 0 and registration[protocol]["after"]["RE"] > 0
     rows = list(csv.DictReader((tmp_path / "per_image.csv").open()))
     assert [row["name"] for row in rows] == ["00001N", "00002D"]
     assert all(float(value) >= 0 for row in rows for key, value in row.items() if key != "name")
-    mean = sum(float(row["EPE_after"]) for row in rows) / 2
-    assert mean == pytest.approx(registration["after"]["EPE"])
+    for column, protocol in (("EPE_after", "official"), ("EPE_after_band_free", "band_free")):
+        mean = sum(float(row[column]) for row in rows) / 2
+        assert mean == pytest.approx(registration[protocol]["after"]["EPE"])
     printed = capsys.readouterr().out
     assert f"{registration['after']['EPE']:.2f}" in printed and len(printed.splitlines()) <= 3
 
