@@ -10,7 +10,6 @@ the names of the data set's images.
 import argparse
 import multiprocessing
 import os
-import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.paired import Pair, PairedFolders, test_set
-from datasets.paired import _by_stem as images_by_stem
+from datasets.paired import Pair, PairedFolders, images_by_stem, test_set
 from utils.curves import cumulative_curves
 from utils.errors import UserError, run
 from utils.images import check_writable, read_image, write_bytes
@@ -91,11 +89,12 @@ def open_results(assignment: str, has_true_flow: bool) -> Results:
     if not parts:
         return Results(method, {"fused": images_by_stem(folder)})
     flow = parts.pop("flow", None)
-    if flow is not None and has_true_flow:
+    score_flow = flow is not None and has_true_flow
+    if score_flow:
         parts.pop("registered", None)
     files = {kind: images_by_stem(path) for kind, path in parts.items()}
-    if flow is not None and has_true_flow:
-        files["flow"] = {path.stem: path for path in sorted(flow.glob("*.npz"))}
+    if score_flow:
+        files["flow"] = {path.stem: path for path in flow.glob("*.npz")}
     if not files:
         raise UserError(f"{folder}: holds flows only, and the data set has no true flow to score them against")
     return Results(method, files)
@@ -107,7 +106,7 @@ def missing_files(results: Results, names: list[str]) -> list[str]:
     for kind, files in results.files.items():
         missing = [name for name in names if name not in files]
         if len(missing) == len(names):
-            lines.append(f"{results.method}: no {kind} file has the name of an image of the data set, such as {names[0]}")
+            lines.append(f"{results.method}: no {kind} file carries a name of the data set, such as {names[0]}")
         elif missing:
             shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
             lines.append(f"{results.method}: no {kind} file for {shown}")
@@ -125,7 +124,7 @@ def read_estimated_flow(path: Path) -> Tensor:
     try:
         with np.load(path) as content:
             return torch.from_numpy(content["flow_ir2vi"].astype(np.float32))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy raises half a dozen unrelated kinds for a damaged file
         raise UserError(f"{path}: not a readable .npz file with the key 'flow_ir2vi'") from error
 
 
@@ -135,9 +134,9 @@ def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> d
         return fusion_metrics(levels(pair.ir), levels(pair.vi), levels(read_image(path)), metrics)
     if kind == "flow":
         return registration_metrics(read_estimated_flow(path)[None], pair.flow[None])
-    vi, given = levels(pair.vi), pair.ir if pair.ir_warp is None else pair.ir_warp
-    before, after = alignment_metrics(levels(given), vi), alignment_metrics(levels(read_image(path)), vi)
-    return {f"{name}_{when}": figures[name] for name in after for when, figures in (("before", before), ("after", after))}
+    given = {"before": pair.ir if pair.ir_warp is None else pair.ir_warp, "after": read_image(path)}
+    scored = {when: alignment_metrics(levels(image), levels(pair.vi)) for when, image in given.items()}
+    return {f"{name}_{when}": value for when, figures in scored.items() for name, value in figures.items()}
 
 
 def score_pair(

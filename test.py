@@ -36,7 +36,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--mode", choices=("Reg", "Fusion", "Reg&Fusion"), default="Reg&Fusion")
-    parser.add_argument("--dataset_name", choices=("MSRS", "RoadScene"), help="a test set below --data_root")
+    parser.add_argument("--dataset_name", help="a test set below --data_root, such as MSRS or RoadScene")
     parser.add_argument("--data_root", type=Path, help="holds NAME/test/{ir,vi,...} or the authors' test/NAME/")
     parser.add_argument("--ir", type=Path, help="an infrared image, or a folder of them")
     parser.add_argument("--vi", type=Path, help="a visible image, or a folder of them")

@@ -56,9 +56,9 @@ class PairedFolders(Dataset):
             self.names = [vi.stem]
             self.files = {"ir": {vi.stem: ir}, "vi": {vi.stem: vi}}
         else:
-            self.files = {"ir": _by_stem(ir), "vi": _by_stem(vi)}
+            self.files = {"ir": images_by_stem(ir), "vi": images_by_stem(vi)}
             if ir_warp is not None:
-                self.files["ir_warp"] = _by_stem(Path(ir_warp))
+                self.files["ir_warp"] = images_by_stem(Path(ir_warp))
             self.names = sorted(self.files["vi"])
             self._check_partners()
         self.flow = None if flow is None else Path(flow)
@@ -87,7 +87,8 @@ class PairedFolders(Dataset):
         return Pair(name, flow=flow, **images)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The image files of ``folder`` by the stem of their names; UserError if it has none, or two of one stem."""
     if not folder.is_dir():
         problem = "a file, but its partner is not" if folder.exists() else "no such file or folder"
         raise UserError(f"{folder}: {problem}")

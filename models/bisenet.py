@@ -6,7 +6,6 @@ Module names are those of the released file, which therefore loads without renam
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 CLASSES = ("background", "car", "person", "bike", "curve", "car stop", "guardrail", "colour cone", "bump")
@@ -44,8 +43,11 @@ class Backbone(nn.Module):
     """torchvision's ResNet-18 up to its last stage, without pretrained weights."""
 
     def __init__(self):
+        # Imported here: torchvision takes longer to load than all the rest, and only the segmenter needs it.
+        from torchvision.models import resnet18
+
         super().__init__()
-        resnet = torchvision.models.resnet18(weights=None)
+        resnet = resnet18(weights=None)
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(resnet, name))
 

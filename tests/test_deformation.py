@@ -39,7 +39,9 @@ def test_without_elasticity_it_is_the_affine_map():
     moved = deformation.displacement(torch.tensor([2.0, 3.0]).view(1, 2, 1, 1))
     # A quarter turn takes (2, 3) to (-3, 2); the shift adds (5, 1): (2, 3), so nothing moved.
     assert torch.allclose(moved, torch.zeros(1), atol=1e-5)
-    assert torch.allclose(apply_affine(matrix, torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)).flatten(), torch.tensor([4.0, 1.0]), atol=1e-5)
+    assert torch.allclose(
+        apply_affine(matrix, torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)).flatten(), torch.tensor([4.0, 1.0]), atol=1e-5
+    )
 
 
 def test_the_seed_decides():

@@ -36,7 +36,9 @@ def test_every_direction_and_channel_has_its_own_weight():
                 lines = image.T if direction in ("up", "down") else image
                 backwards = direction in ("up", "left")
                 lines = lines.flip(1) if backwards else lines
-                expected = torch.tensor([loop_scan(line.tolist(), weight[d, c].item(), bias[d, c].item()) for line in lines])
+                expected = torch.tensor(
+                    [loop_scan(line.tolist(), weight[d, c].item(), bias[d, c].item()) for line in lines]
+                )
                 expected = expected.flip(1) if backwards else expected
                 expected = expected.T if direction in ("up", "down") else expected
                 assert torch.allclose(out[b, d, c], expected, atol=1e-5), direction

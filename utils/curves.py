@@ -6,54 +6,58 @@ A point (x, y) of a curve says that the share x of the images has values of at m
 import io
 import math
 import statistics
-from itertools import cycle
 
-from utils.tables import direction, metric_columns
+from utils.tables import arrow, direction, metric_columns
 
 _MARKERS = "os^Dv<>pX*"
-_POINTS = 12  # markers on a curve of many images
+_MARKED = 12  # markers on a curve of many images
+_LEGEND_LINE = 0.08  # height of a line of the legend as a share of the panel
 
 
 def cumulative_curves(rows: list[dict]) -> bytes:
-    """Draw per-image rows ``{"method", "name", metric: value, ...}``, one panel a metric; returns a PNG file."""
+    """Draw per-image rows ``{"method", "name", metric: value, ...}``, one panel a metric that ranks; returns a PNG."""
     # Imported here: the processes that score images import this module and never draw.
     from matplotlib.figure import Figure
 
-    metrics = metric_columns(rows)
+    metrics = [metric for metric in metric_columns(rows) if direction(metric)]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     columns = min(len(metrics), 3 if len(metrics) <= 9 else 4)
-    lines = math.ceil(len(metrics) / columns)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flat
-    for panel, metric in zip(panels, metrics):
-        _draw(panel, metric, {m: [row[metric] for row in rows if row["method"] == m and metric in row] for m in methods})
-    for panel in list(panels):
-        panel.set_axis_off()
+    figure = Figure(figsize=(4.2 * columns, 3.4 * math.ceil(len(metrics) / columns)), layout="constrained")
+    for index, metric in enumerate(metrics, start=1):
+        panel = figure.add_subplot(math.ceil(len(metrics) / columns), columns, index)
+        for number, method in enumerate(methods):
+            values = [row[metric] for row in rows if row["method"] == method and metric in row]
+            if values:
+                _draw(panel, number, f"{method}: {statistics.fmean(values):.4g}", values)
+        _finish(panel, metric + arrow(metric))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 
-def _draw(panel, metric: str, values: dict[str, list[float]]) -> None:
-    """One metric: ``values`` by method, a method's colour and marker the same in every panel."""
-    for index, ((method, own), marker) in enumerate(zip(values.items(), cycle(_MARKERS))):
-        if not own:
-            continue
-        shares = [(rank + 1) / len(own) for rank in range(len(own))]
-        panel.plot(
-            shares,
-            sorted(own),
-            color=f"C{index % 10}",
-            marker=marker,
-            markersize=4,
-            markevery=math.ceil(len(own) / _POINTS),
-            linewidth=1.4,
-            label=f"{method}: {statistics.fmean(own):.4g}",
-        )
-    panel.set_title(metric + {1: " ↑", -1: " ↓", 0: ""}[direction(metric)], fontsize=11)
-    panel.set_xlabel("Cumulative distribution", fontsize=9)
-    panel.set_ylabel("Value of the metric", fontsize=9)
+def _draw(panel, number: int, label: str, values: list[float]) -> None:
+    """The curve of the method of this ``number``, which decides its colour and marker in every panel."""
+    panel.plot(
+        [(rank + 1) / len(values) for rank in range(len(values))],
+        sorted(values),
+        color=f"C{number % 10}",
+        marker=_MARKERS[number % len(_MARKERS)],
+        markersize=4,
+        markevery=math.ceil(len(values) / _MARKED),
+        linewidth=1.4,
+        label=label,
+    )
+
+
+def _finish(panel, title: str) -> None:
+    """Axes, and a legend in free space above the curves."""
+    curves = len(panel.get_lines())
+    columns = 1 if curves <= 4 else 2
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, low + (high - low) / (1 - 0.04 - _LEGEND_LINE * math.ceil(curves / columns)))
+    panel.legend(loc="upper left", fontsize=8, ncols=columns, framealpha=1, borderaxespad=0.4)
+    panel.set_title(title, fontsize=11)
+    panel.set_xlabel("share of images", fontsize=9)
     panel.set_xlim(0, 1.02)
     panel.grid(alpha=0.3)
     panel.tick_params(labelsize=8)
-    panel.legend(fontsize=8, framealpha=0.8)

@@ -16,17 +16,29 @@ _LOWER = frozenset(
     """Nabf MSE Qcv Nabf_01_right
     EPE RE EPE_median EPE_p95 EPE_above_1px EPE_above_3px EPE_above_5px""".split()
 )
-_DIGITS = 4  # significant digits of a column's largest figure
+_DIGITS = 4  # significant digits of a column's largest figure,
+_DECIMALS = 5  # but no more decimals than these
 
 _LATEX_SPECIAL = str.maketrans(
     {character: "\\" + character for character in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+    }
 )
 
 
 def direction(metric: str) -> int:
     """1 if higher is better, -1 if lower is, 0 for a figure that ranks nothing (a state before registration)."""
     return (metric in _HIGHER) - (metric in _LOWER)
+
+
+def arrow(metric: str) -> str:
+    """What a heading adds to the metric's name: where better lies."""
+    return {1: " ↑", -1: " ↓", 0: ""}[direction(metric)]
 
 
 def metric_columns(rows: list[dict]) -> list[str]:
@@ -48,11 +60,10 @@ def summarise(rows: list[dict]) -> list[dict]:
 
 def markdown(summary: list[dict]) -> str:
     """The summary as a Markdown table, methods in rows."""
-    arrows = {1: " ↑", -1: " ↓", 0: ""}
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
     metrics = metric_columns(summary)
     columns = [_column(summary, metric, marks, missing="–") for metric in metrics]
-    lines = [["method", "images"] + [metric + arrows[direction(metric)] for metric in metrics]]
+    lines = [["method", "images"] + [metric + arrow(metric) for metric in metrics]]
     lines += [["---"] + ["---:"] * (len(metrics) + 1)]
     for row, *cells in zip(summary, *columns):
         lines.append([row["method"].replace("|", r"\|"), str(row["images"]), *cells])
@@ -61,11 +72,10 @@ def markdown(summary: list[dict]) -> str:
 
 def latex(summary: list[dict]) -> str:
     """The summary as a LaTeX ``tabular`` with the rules of the package booktabs, methods in rows."""
-    arrows = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
     marks = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
     metrics = metric_columns(summary)
     columns = [_column(summary, metric, marks, missing="--") for metric in metrics]
-    heads = ["Method", "Images"] + [m.translate(_LATEX_SPECIAL) + arrows[direction(m)] for m in metrics]
+    heads = ["Method", "Images"] + [(metric + arrow(metric)).translate(_LATEX_SPECIAL) for metric in metrics]
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}", r"\toprule"]
     lines += [" & ".join(heads) + r" \\", r"\midrule"]
     for row, *cells in zip(summary, *columns):
@@ -77,8 +87,8 @@ def _column(summary: list[dict], metric: str, marks: dict[int, str], missing: st
     """The cells of one metric; ``marks`` holds a format for rank 1, rank 2 and, under 0, all others."""
     values = [row.get(metric) for row in summary]
     largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0)
-    decimals = _DIGITS - 1 - math.floor(math.log10(largest)) if largest else _DIGITS - 1
-    printed = [None if v is None else f"{v:.{max(decimals, 0)}f}" for v in values]
+    decimals = _DIGITS - 1 - (math.floor(math.log10(largest)) if largest else 0)
+    printed = [None if v is None else f"{v:.{min(max(decimals, 0), _DECIMALS)}f}" for v in values]
     known = {float(text) for text in printed if text is not None}
     # A method alone is neither the best nor the worst.
     ranked = sorted(known, reverse=direction(metric) > 0)[:2] if direction(metric) and len(known) > 1 else []

@@ -28,7 +28,10 @@ def gradient_correlation(x: Tensor, y: Tensor) -> Tensor:
 
 
 def alignment_metrics(image: Tensor, vi: Tensor) -> dict[str, float]:
-    """``align_MI`` (bits) and ``align_NCC`` of an infrared ``image`` against ``vi``; ValueError if their sizes differ."""
+    """``align_MI`` (bits) and ``align_NCC`` of an infrared ``image`` against ``vi``.
+
+    Raises ValueError if their sizes differ.
+    """
     if image.shape != vi.shape:
         sizes = ", ".join(f"{name} {x.shape[0]}x{x.shape[1]}" for name, x in (("infrared", image), ("vi", vi)))
         raise ValueError(f"the images differ in size (height x width): {sizes}")
