@@ -62,7 +62,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def metric_names(choice: str, paper_scale: bool) -> tuple[str, ...]:
+def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
     """The fusion metrics that ``--metrics`` asks for; UserError names those that do not exist."""
     names = {"all": tuple(METRICS), "paper": PAPER}.get(choice) or tuple(choice.split(","))
     unknown = [name for name in names if name not in METRICS]
@@ -182,32 +182,34 @@ def score_all(
     return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines in scored for line in lines]
 
 
-def write_report(out: Path, rows: list[dict]) -> None:
-    """Write the tables and the curves of per-image ``rows``, and print the summary."""
-    summary = summarise(rows)
-    write_csv(out / "per_image.csv", rows)
-    write_csv(out / "summary.csv", summary)
-    write_bytes(out / "summary.md", markdown(summary).encode())
-    write_bytes(out / "summary.tex", latex(summary).encode())
-    write_bytes(out / "curves.png", cumulative_curves(rows))
-    print(markdown(summary) + f"\ntables and curves in {out}/")
+def evaluate(
+    pairs: PairedFolders, methods: list[Results], metrics: tuple[str, ...], out: Path, workers: int
+) -> list[str]:
+    """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line for each thing missing."""
+    problems = [line for results in methods for line in missing_files(results, pairs.names)]
+    rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)))
+    if rows:
+        summary = summarise(rows)
+        write_csv(out / "per_image.csv", rows)
+        write_csv(out / "summary.csv", summary)
+        write_bytes(out / "summary.md", markdown(summary).encode())
+        write_bytes(out / "summary.tex", latex(summary).encode())
+        write_bytes(out / "curves.png", cumulative_curves(rows))
+        print(markdown(summary) + f"\ntables and curves in {out}/")
+    return problems + failures
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     metrics = metric_names(args.metrics, args.paper_scale)
     pairs = test_set(args.data_root, args.dataset_name) if args.dataset_name else PairedFolders(args.ir, args.vi)
-    methods = [open_results(assignment, pairs.flow is not None) for assignment in args.results]
+    methods = [open_results(assignment, pairs.has_flow) for assignment in args.results]
     if len({results.method for results in methods}) < len(methods):
         raise UserError("--results: two methods carry the same name")
     check_writable(args.out)
-
-    problems = [line for results in methods for line in missing_files(results, pairs.names)]
-    rows, failures = score_all(pairs, methods, metrics, min(args.workers, len(pairs)))
-    if rows:
-        write_report(args.out, rows)
-    if problems + failures:
-        raise UserError("\nerror: ".join(problems + failures))
+    problems = evaluate(pairs, methods, metrics, args.out, args.workers)
+    if problems:
+        raise UserError("\nerror: ".join(problems))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ python test.py --dataset_name MSRS --data_root DIR               a test set, err
 
 import argparse
 import io
+import os
 import time
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from tqdm import tqdm
 
 from datasets.paired import Pair, PairedFolders, test_set
 from datasets.sample import SampleScenes
+from evaluate import evaluate, metric_names, open_results
 from models import SuperFusion, load_model
 from models.warping import valid_mask
 from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.images import check_writable, write_bytes, write_image
 from utils.metrics.registration import central_rectangle, registration_metrics
-from utils.plots import gradient_overlay, sheet
+from utils.plots import checkerboard, flow_colours, gradient_overlay, sheet, warped_grid
 from utils.results import means, write_csv, write_json
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
@@ -45,6 +47,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
     parser.add_argument("--save_flow", action="store_true", help="also write SAVE_DIR/flow/NAME.npz")
+    parser.add_argument("--metrics", help="also score the results: all, paper (the paper's six) or names: MI,SSIM,...")
     args = parser.parse_args(argv)
     if (args.ir is None) != (args.vi is None):
         parser.error("--ir and --vi go together")
@@ -59,10 +62,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def open_pairs(args: argparse.Namespace) -> PairedFolders | SampleScenes:
     if args.dataset_name:
-        return test_set(args.data_root, args.dataset_name)
-    if args.ir:
-        return PairedFolders(args.ir, args.vi)
-    return SampleScenes()
+        pairs = test_set(args.data_root, args.dataset_name)
+    elif args.ir:
+        pairs = PairedFolders(args.ir, args.vi)
+    else:
+        pairs = SampleScenes()
+    pairs.names = pairs.names[: args.limit]
+    return pairs
 
 
 def process(model: SuperFusion, pair: Pair, mode: str, device: torch.device) -> dict[str, Tensor]:
@@ -92,18 +98,21 @@ def process(model: SuperFusion, pair: Pair, mode: str, device: torch.device) -> 
 def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) -> None:
     """Write what :func:`process` made of one pair, and a sheet that shows it at a glance."""
     panels = {"visible (VI)": result["vi"], "infrared (IR) as given": result["ir"]}
+    if "fused" in result:
+        write_image(save_dir / "fused" / f"{name}.png", result["fused"])
+        panels["fused"] = result["fused"]
     if "registered" in result:
         write_image(save_dir / "registered" / f"{name}.png", result["registered"])
         panels["IR registered"] = result["registered"]
         panels["before: IR gradients on VI"] = gradient_overlay(result["ir"], result["vi"])
         panels["after: IR gradients on VI"] = gradient_overlay(result["registered"], result["vi"])
+        panels["checkerboard of VI and registered IR"] = checkerboard(result["vi"], result["registered"])
+        panels["flow: colours for direction"] = flow_colours(result["flow_ir2vi"])
+        panels["flow: what it makes of a grid"] = warped_grid(result["flow_ir2vi"])
         if save_flow:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, flow_ir2vi=result["flow_ir2vi"].numpy(), valid=result["valid"].numpy())
             write_bytes(save_dir / "flow" / f"{name}.npz", buffer.getvalue())
-    if "fused" in result:
-        write_image(save_dir / "fused" / f"{name}.png", result["fused"])
-        panels["fused"] = result["fused"]
     write_image(save_dir / "sheets" / f"{name}.png", sheet(panels))
 
 
@@ -167,12 +176,13 @@ def report(summary: dict, save_dir: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     device = pick_device(args.device)
+    metrics = metric_names(args.metrics) if args.metrics else ()
     pairs = open_pairs(args)
     model = load_model(args.checkpoint).to(device)
     check_writable(args.save_dir)
 
     rows, scores, failures = [], [], []
-    bar = tqdm(pairs.names[: args.limit], unit="pair", disable=None)
+    bar = tqdm(pairs.names, unit="pair", disable=None)
     for index, name in enumerate(bar):
         try:
             pair = pairs[index]
@@ -193,6 +203,9 @@ def main(argv: list[str] | None = None) -> None:
         write_csv(args.save_dir / "per_image.csv", rows)
         write_json(args.save_dir / "summary.json", summary)
         report(summary, args.save_dir)
+    if rows and metrics:
+        results = open_results(f"SuperFusion={args.save_dir}", pairs.has_flow)
+        failures += evaluate(pairs, [results], metrics, args.save_dir / "scores", os.cpu_count())
     if failures:
         raise UserError("\nerror: ".join(failures))
 

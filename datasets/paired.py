@@ -73,6 +73,11 @@ class PairedFolders(Dataset):
                     f"{' and others' if len(missing) > 5 else ''}; partners carry the same name"
                 )
 
+    @property
+    def has_flow(self) -> bool:
+        """Whether the true displacements are known."""
+        return self.flow is not None
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -16,10 +16,13 @@ class SampleScenes:
     Indexing gives :class:`datasets.paired.Pair` with ``ir_warp`` and ``flow``.
     """
 
-    names = [f"street_{seed}" for seed in range(_SCENES)]
+    has_flow = True
+
+    def __init__(self):
+        self.names = [f"street_{seed}" for seed in range(_SCENES)]
 
     def __len__(self) -> int:
-        return _SCENES
+        return len(self.names)
 
     def __getitem__(self, index: int) -> Pair:
         scene = render_scene(index)

@@ -55,7 +55,8 @@ def run_test(checkpoint, save_dir, *arguments):
 
 
 def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_path, capsys):
-    run_test(checkpoint, tmp_path, "--dataset_name", "MSRS", "--data_root", data_root, "--save_flow")
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--save_flow", "--metrics", "SSIM,MI")
+    run_test(checkpoint, tmp_path, *arguments)
     for folder in ("registered", "fused", "sheets"):
         assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["00001N.png", "00002D.png"]
     flow = np.load(tmp_path / "flow" / "00001N.npz")["flow_ir2vi"]
@@ -73,7 +74,10 @@ def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_pa
         mean = sum(float(row[column]) for row in rows) / 2
         assert mean == pytest.approx(registration[protocol]["after"]["EPE"])
     printed = capsys.readouterr().out
-    assert f"{registration['after']['EPE']:.2f}" in printed and len(printed.splitlines()) <= 3
+    assert f"{registration['after']['EPE']:.2f}" in printed.splitlines()[1]
+    scores = list(csv.DictReader((tmp_path / "scores" / "summary.csv").open()))
+    assert len(scores) == 1 and 0 < float(scores[0]["SSIM"]) < 1 and float(scores[0]["MI"]) > 0
+    assert float(scores[0]["EPE"]) == pytest.approx(registration["after"]["EPE"], rel=1e-3)
 
 
 def test_modes_read_the_right_infrared_image(checkpoint, data_root, tmp_path):
