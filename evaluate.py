@@ -23,10 +23,11 @@ from tqdm import tqdm
 from datasets.paired import Pair, PairedFolders, images_by_stem, test_set
 from utils.curves import cumulative_curves
 from utils.errors import UserError, run
-from utils.images import check_writable, read_image, write_bytes
+from utils.images import check_writable, read_image, write_bytes, write_image
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, to_gray
 from utils.metrics.registration import registration_metrics
+from utils.plots import comparison, salient_boxes
 from utils.results import write_csv
 from utils.tables import latex, markdown, summarise
 
@@ -49,6 +50,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--metrics", default="all", help="all, paper (the paper's six) or names: MI,SSIM,...")
     parser.add_argument("--paper_scale", action="store_true", help="add the variants on the scale of tables of 2022")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and curves")
+    parser.add_argument("--sheets", type=int, default=0, metavar="N", help="compare the methods on the first N pairs")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
     args = parser.parse_args(argv)
     if (args.ir is None) != (args.vi is None):
@@ -199,6 +201,17 @@ def evaluate(
     return problems + failures
 
 
+def write_sheets(pairs: PairedFolders, methods: list[Results], out: Path, count: int) -> None:
+    """Write OUT/sheets/NAME.png for the first ``count`` pairs that all methods fused: sources, results, zoomed crops."""
+    fused = {results.method: results.files.get("fused", {}) for results in methods}
+    for index, name in enumerate(pairs.names[:count]):
+        if all(name in files for files in fused.values()):
+            pair = pairs[index]
+            images = {"infrared": pair.ir, "visible": pair.vi}
+            images |= {method: read_image(files[name]) for method, files in fused.items()}
+            write_image(out / "sheets" / f"{name}.png", comparison(images, salient_boxes(pair.ir, pair.vi)))
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     metrics = metric_names(args.metrics, args.paper_scale)
@@ -208,6 +221,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--results: two methods carry the same name")
     check_writable(args.out)
     problems = evaluate(pairs, methods, metrics, args.out, args.workers)
+    write_sheets(pairs, methods, args.out, args.sheets)
     if problems:
         raise UserError("\nerror: ".join(problems))
 

@@ -64,6 +64,13 @@ def test_tables_and_curves(data):
     assert figure.shape[1] > 2 * figure.shape[0] and figure.std() > 10
 
 
+def test_sheets_compare_the_methods(data):
+    score(data, f"copy={data / 'copy'}", f"mean={data / 'mean'}", more=("--sheets", "1"))
+    assert [path.name for path in (data / "out" / "sheets").iterdir()] == ["a.png"]
+    picture = read_image(data / "out" / "sheets" / "a.png")
+    assert picture.shape[0] == 3 and picture.shape[2] > 4 * SIZE[1]  # infrared, visible and two methods in a row
+
+
 def test_gray_and_colour_count_alike(data):
     gray = torch.stack([evaluate.levels(read_image(data / "copy" / "a.png")) / 255])
     assert torch.equal(evaluate.levels(gray.expand(3, -1, -1)), evaluate.levels(gray))

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from models.warping import pixel_grid
-from utils.plots import checkerboard, comparison, flow_colours, gradient_overlay, sheet, warped_grid
+from utils.plots import (
+    checkerboard,
+    comparison,
+    flow_colours,
+    gradient_overlay,
+    salient_boxes,
+    sheet,
+    warped_grid,
+)
 
 
 def test_checkerboard_alternates():
@@ -89,3 +97,15 @@ def test_sheet_and_overlay():
     overlay = gradient_overlay(edge, torch.zeros(3, 20, 40))
     assert torch.allclose(overlay[:, 10, 20], torch.tensor([0.75, 0.1, 1.0]), atol=1e-3)
     assert overlay[:, 10, 5].max() < 1e-3
+
+
+def test_salient_boxes_lie_on_the_strongest_gradients_and_apart():
+    ir, vi = torch.zeros(1, 40, 80), torch.zeros(3, 40, 80)
+    ir[:, 5:9, 60:70] = 1
+    vi[:, 28:34, 10:18] = 1
+    (l1, t1, w, h), (l2, t2, _, _) = salient_boxes(ir, vi)
+    assert (w, h) == (20, 10)
+    assert l1 <= 62 <= l1 + w and t1 <= 7 <= t1 + h
+    assert l2 <= 14 <= l2 + w and t2 <= 31 <= t2 + h
+    same = salient_boxes(ir, ir)
+    assert abs(same[0][0] - same[1][0]) >= w or abs(same[0][1] - same[1][1]) >= h

@@ -8,6 +8,7 @@ import math
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.structure import gradient_magnitude
@@ -108,6 +109,19 @@ def comparison(images: dict[str, Tensor], boxes: list[tuple[int, int, int, int]]
             raise ValueError(f"box {(left, top, w, h)} does not lie inside images of {width}x{height} pixels")
     panels = {caption: _with_crops(image.expand(3, -1, -1), boxes) for caption, image in images.items()}
     return sheet(panels, min(columns, len(panels)))
+
+
+def salient_boxes(ir: Tensor, vi: Tensor) -> list[tuple[int, int, int, int]]:
+    """Two boxes for :func:`comparison`, a quarter of the sides each: where IR, and then VI, has most gradient."""
+    height, width = vi.shape[-2] // 4, vi.shape[-1] // 4
+    boxes = []
+    for image in (ir, vi):
+        energy = F.avg_pool2d(gradient_magnitude(luminance(image[None])), (height, width), stride=1)[0, 0]
+        for left, top, w, h in boxes:  # the second box keeps clear of the first
+            energy[max(top - h, 0) : top + h, max(left - w, 0) : left + w] = -1
+        top, left = divmod(int(energy.argmax()), energy.shape[1])
+        boxes.append((left, top, width, height))
+    return boxes
 
 
 def _with_crops(image: Tensor, boxes: list[tuple[int, int, int, int]]) -> Tensor:
