@@ -25,7 +25,7 @@ from utils.curves import cumulative_curves
 from utils.errors import UserError, run
 from utils.images import check_writable, read_image, write_bytes, write_image
 from utils.metrics.alignment import alignment_metrics
-from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, to_gray
+from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
 from utils.metrics.registration import registration_metrics
 from utils.plots import comparison, salient_boxes
 from utils.results import write_csv
@@ -115,12 +115,6 @@ def missing_files(results: Results, names: list[str]) -> list[str]:
     return lines
 
 
-def levels(image: Tensor) -> Tensor:
-    """An image ``(1 or 3, H, W)`` in [0, 1] as the metrics take it: gray ``(H, W)``, whole numbers 0..255."""
-    image = (image.double() * 255).round()
-    return image[0] if len(image) == 1 else to_gray(image)
-
-
 def read_estimated_flow(path: Path) -> Tensor:
     """``flow_ir2vi`` ``(2, H, W)`` in pixels of a file of ``test.py --save_flow``."""
     try:
@@ -133,11 +127,11 @@ def read_estimated_flow(path: Path) -> Tensor:
 def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> dict[str, float]:
     """The figures of one result file of ``kind``, by column."""
     if kind == "fused":
-        return fusion_metrics(levels(pair.ir), levels(pair.vi), levels(read_image(path)), metrics)
+        return fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(read_image(path)), metrics)
     if kind == "flow":
         return registration_metrics(read_estimated_flow(path)[None], pair.flow[None])
     given = {"before": pair.ir if pair.ir_warp is None else pair.ir_warp, "after": read_image(path)}
-    scored = {when: alignment_metrics(levels(image), levels(pair.vi)) for when, image in given.items()}
+    scored = {when: alignment_metrics(gray_levels(image), gray_levels(pair.vi)) for when, image in given.items()}
     return {f"{name}_{when}": value for when, figures in scored.items() for name, value in figures.items()}
 
 
@@ -202,7 +196,7 @@ def evaluate(
 
 
 def write_sheets(pairs: PairedFolders, methods: list[Results], out: Path, count: int) -> None:
-    """Write OUT/sheets/NAME.png for the first ``count`` pairs that all methods fused: sources, results, zoomed crops."""
+    """Write OUT/sheets/NAME.png for those of the first ``count`` pairs that all methods fused, with zoomed crops."""
     fused = {results.method: results.files.get("fused", {}) for results in methods}
     for index, name in enumerate(pairs.names[:count]):
         if all(name in files for files in fused.values()):

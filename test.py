@@ -10,6 +10,8 @@ import argparse
 import io
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +23,25 @@ from tqdm import tqdm
 from datasets.paired import Pair, PairedFolders, test_set
 from datasets.sample import SampleScenes
 from evaluate import evaluate, metric_names, open_results
-from models import SuperFusion, load_model
-from models.warping import valid_mask
+from models import load_model
+from models.structural_registrar import StructuralRegistrar
+from models.superfusion import unregistered
 from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.images import check_writable, write_bytes, write_image
-from utils.metrics.registration import central_rectangle, registration_metrics
 from utils.plots import checkerboard, flow_colours, gradient_overlay, sheet, warped_grid
+from utils.protocols import as_columns, score, summarise
 from utils.results import means, write_csv, write_json
+
+Registrar = Callable[[Tensor, Tensor], dict[str, Tensor]]
+Fuser = Callable[[Tensor, Tensor], Tensor]
+
+# Which figures of a protocol the last lines show; errors are in pixels.
+SHOWN = {
+    "official": ("EPE", "RE", "EPE_p95"),
+    "band_free": ("EPE", "RE", "EPE_p95"),
+    "alignment": ("align_MI", "align_NCC"),
+}
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
 
@@ -43,6 +56,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ir", type=Path, help="an infrared image, or a folder of them")
     parser.add_argument("--vi", type=Path, help="a visible image, or a folder of them")
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="our .safetensors or the authors' .pth")
+    parser.add_argument(
+        "--registrar",
+        choices=("matcher", "structural", "none"),
+        default="matcher",
+        help="structural: a classical affine fit without training; none: leave IR as it is (baselines to compare with)",
+    )
     parser.add_argument("--save_dir", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
@@ -71,7 +90,7 @@ def open_pairs(args: argparse.Namespace) -> PairedFolders | SampleScenes:
     return pairs
 
 
-def process(model: SuperFusion, pair: Pair, mode: str, device: torch.device) -> dict[str, Tensor]:
+def process(register: Registrar, fuse: Fuser, pair: Pair, mode: str, device: torch.device) -> dict[str, Tensor]:
     """Run ``mode`` on one pair; returns images ``(C, H, W)`` and the flow, on the CPU.
 
     ``ir`` (what the network saw) and ``vi``; after registration ``registered``, ``flow_ir2vi`` and ``valid``; after
@@ -82,16 +101,14 @@ def process(model: SuperFusion, pair: Pair, mode: str, device: torch.device) -> 
     if pair.flow is None:
         # Cameras differ in resolution; the registration works in the visible image's frame.
         ir = F.interpolate(ir, vi.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
-    ir = ir.to(device)
-    result = {"ir": ir, "vi": vi}
+    result = {"ir": ir.to(device), "vi": vi}
     with torch.inference_mode():
-        if mode == "Reg":
-            result |= model.register(ir, vi)
-        elif mode == "Fusion":
-            result["fused"] = model.fuse(ir, vi)
-        else:
-            result |= model(ir, vi)
-            result["fused"] = torch.where(result["valid"] > 0, result["fused"], vi)
+        if mode != "Fusion":
+            result |= register(result["ir"], vi)
+        if mode == "Fusion":
+            result["fused"] = fuse(result["ir"], vi)
+        elif mode == "Reg&Fusion":
+            result["fused"] = torch.where(result["valid"] > 0, fuse(result["registered"], vi), vi)
     return {key: tensor[0].cpu() for key, tensor in result.items()}
 
 
@@ -116,61 +133,15 @@ def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) 
     write_image(save_dir / "sheets" / f"{name}.png", sheet(panels))
 
 
-def score(model: SuperFusion, pair: Pair, result: dict[str, Tensor], device: torch.device) -> dict[str, dict]:
-    """Registration errors under both protocols, before and after, where the pair's true displacement is known.
-
-    "official" is the pair as shipped; "band_free" registers it anew, cropped to the largest central rectangle that
-    shows no black band of ``ir_warp``. Empty without a true displacement, or without registration.
-    """
-    if pair.flow is None or pair.ir_warp is None or "flow_ir2vi" not in result:
-        return {}
-    scores = {"official": before_and_after(result["flow_ir2vi"], pair.flow)}
-    rows, columns = central_rectangle(valid_mask(pair.flow[None])[0, 0])
-    parts = (pair.ir, pair.vi, pair.ir_warp, pair.flow)
-    cropped = Pair(pair.name, *(part[:, rows, columns] for part in parts))
-    if min(cropped.vi.shape[-2:]) >= 32:
-        flow = process(model, cropped, "Reg", device)["flow_ir2vi"]
-        scores["band_free"] = before_and_after(flow, cropped.flow)
-    return scores
-
-
-def before_and_after(estimated: Tensor, true: Tensor) -> dict[str, dict[str, float]]:
-    return {
-        "before": registration_metrics(torch.zeros_like(true)[None], true[None]),
-        "after": registration_metrics(estimated[None], true[None]),
-    }
-
-
-def flatten(scores: dict[str, dict]) -> dict[str, float]:
-    """The scores of one pair as columns: ``EPE_after`` of the official protocol, ``EPE_after_band_free`` ..."""
-    return {
-        f"{metric}_{when}" + ("" if protocol == "official" else f"_{protocol}"): value
-        for protocol, stages in scores.items()
-        for when, figures in stages.items()
-        for metric, value in figures.items()
-    }
-
-
-def summarise(rows: list[dict], scores: list[dict[str, dict]]) -> dict:
-    """The content of summary.json; the official means also stand directly below "registration"."""
-    summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]}
-    registration = {}
-    for protocol in ("official", "band_free"):
-        scored = [s[protocol] for s in scores if protocol in s]
-        if scored:
-            stages = {when: [s[when] for s in scored] for when in ("before", "after")}
-            registration[protocol] = {when: means(figures, figures[0]) for when, figures in stages.items()}
-    return summary | ({"registration": registration["official"] | registration} if registration else {})
-
-
 def report(summary: dict, save_dir: Path) -> None:
     """Print the final lines."""
     print(f"{summary['pairs']} pairs, {summary['seconds_per_pair']:.2f} s each; results in {save_dir}/")
-    for protocol in ("official", "band_free"):
+    for protocol, names in SHOWN.items():
         if protocol in summary.get("registration", {}):
             before, after = (summary["registration"][protocol][when] for when in ("before", "after"))
-            figures = (f"{name} {before[name]:.2f} -> {after[name]:.2f} px" for name in ("EPE", "RE", "EPE_p95"))
-            print(f"{protocol:>10}:  " + "   ".join(figures))
+            print(
+                f"{protocol:>10}:  " + "   ".join(f"{name} {before[name]:.3g} -> {after[name]:.3g}" for name in names)
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -179,6 +150,8 @@ def main(argv: list[str] | None = None) -> None:
     metrics = metric_names(args.metrics) if args.metrics else ()
     pairs = open_pairs(args)
     model = load_model(args.checkpoint).to(device)
+    register = {"matcher": model.register, "structural": StructuralRegistrar().register, "none": unregistered}
+    run_on = partial(process, register[args.registrar], model.fuse, device=device)
     check_writable(args.save_dir)
 
     rows, scores, failures = [], [], []
@@ -187,19 +160,19 @@ def main(argv: list[str] | None = None) -> None:
         try:
             pair = pairs[index]
             start = time.perf_counter()
-            result = process(model, pair, args.mode, device)
+            result = run_on(pair, args.mode)
             seconds = time.perf_counter() - start
-            scored = score(model, pair, result, device)
+            save(args.save_dir, name, result, args.save_flow)
+            scored = score(pair, result, lambda cropped: run_on(cropped, "Reg")["flow_ir2vi"])
         except (UserError, ValueError) as error:
             failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
             continue
-        save(args.save_dir, name, result, args.save_flow)
-        rows.append({"name": name} | flatten(scored) | {"seconds": seconds})
+        rows.append({"name": name} | as_columns(scored) | {"seconds": seconds})
         scores.append(scored)
         bar.set_postfix_str(f"{seconds:.2f} s/pair")
 
     if rows:
-        summary = summarise(rows, scores)
+        summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]} | summarise(scores)
         write_csv(args.save_dir / "per_image.csv", rows)
         write_json(args.save_dir / "summary.json", summary)
         report(summary, args.save_dir)

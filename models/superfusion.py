@@ -77,6 +77,13 @@ class SuperFusion(nn.Module):
         return result | {"fused": self.fuse(result["registered"], vi)}
 
 
+def unregistered(ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+    """What :meth:`SuperFusion.register` would return for IR left as it is: the baseline that any method must beat."""
+    _check_pair(ir, vi)
+    flow = ir.new_zeros(len(ir), 2, *ir.shape[-2:])
+    return {"registered": ir, "flow_ir2vi": flow, "valid": valid_mask(flow)}
+
+
 def _three_channels(image: Tensor) -> Tensor:
     return image.expand(-1, 3, -1, -1)
 

@@ -15,7 +15,7 @@ from utils.curves import cumulative_curves
 from utils.errors import UserError, run
 from utils.images import read_image, write_image
 from utils.metrics.alignment import alignment_metrics
-from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE
+from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, gray_levels
 from utils.metrics.registration import registration_metrics
 from utils.tables import direction, latex, markdown, metric_columns, summarise
 
@@ -72,9 +72,9 @@ def test_sheets_compare_the_methods(data):
 
 
 def test_gray_and_colour_count_alike(data):
-    gray = torch.stack([evaluate.levels(read_image(data / "copy" / "a.png")) / 255])
-    assert torch.equal(evaluate.levels(gray.expand(3, -1, -1)), evaluate.levels(gray))
-    assert torch.equal(evaluate.levels(gray), (gray[0] * 255).round().double())
+    gray = torch.stack([gray_levels(read_image(data / "copy" / "a.png")) / 255])
+    assert torch.equal(gray_levels(gray.expand(3, -1, -1)), gray_levels(gray))
+    assert torch.equal(gray_levels(gray), (gray[0] * 255).round().double())
 
 
 def test_the_sets_of_metrics():

@@ -5,7 +5,7 @@ import torch
 
 from datasets.deformation import TEST, random_deformation
 from models.warping import valid_mask
-from utils.metrics.registration import central_rectangle, registration_metrics
+from utils.metrics.registration import central_rectangle, folding, registration_metrics
 
 
 def shift(dx, dy, height=40, width=60):
@@ -88,3 +88,20 @@ def test_the_band_free_crop_samples_inside_the_image():
     rows, columns = central_rectangle(valid)
     assert valid[rows, columns].min() == 1 and valid.min() == 0
     assert valid[rows, columns].numel() > 0.4 * valid.numel()
+
+
+def test_folding_by_hand():
+    valid = torch.ones(1, 1, 40, 60)
+    assert folding(shift(5.0, -3.0), valid) == 0
+    x = torch.arange(60.0).view(1, 1, 1, 60).expand(1, 1, 40, 60)
+    zero = torch.zeros_like(x)
+    assert folding(torch.cat((-0.9 * x, zero), dim=1), valid) == 0  # squeezed to a tenth
+    assert folding(torch.cat((-1.1 * x, zero), dim=1), valid) == 1  # mirrored
+    across, down = x[..., :40], x[..., :40].transpose(2, 3)
+    swapped = torch.cat((down - across, across - down), dim=1)
+    assert folding(swapped, valid[..., :40]) == 1  # x and y exchanged: determinant -1
+    half = torch.cat((torch.where(x >= 30, -2 * x, zero), zero), dim=1)
+    assert folding(half, valid) == pytest.approx(30 / 59)
+    valid[..., 29:] = 0
+    assert folding(half, valid) == 0
+    assert registration_metrics(shift(0.0, 0.0), shift(1.0, 0.0))["folding"] == 0

@@ -103,11 +103,22 @@ def test_the_saved_fused_image_shows_no_black_border(data_root, tmp_path):
         model.matcher.refine.estimate[-1][0].bias = torch.nn.Parameter(torch.tensor([12.0, 0.0]))
     vi = read_image(data_root / "MSRS" / "test" / "vi" / "00001N.png")
     pair = test_script.Pair("x", torch.zeros_like(vi[:1]), vi)
-    result = test_script.process(model.eval(), pair, "Reg&Fusion", torch.device("cpu"))
+    model.eval()
+    result = test_script.process(model.register, model.fuse, pair, "Reg&Fusion", torch.device("cpu"))
     outside = (result["valid"] == 0).expand(3, -1, -1)
     assert 0.1 < outside.float().mean() < 0.9
     assert torch.equal(result["fused"][outside], vi[outside])
     assert not torch.allclose(result["fused"][~outside], vi[~outside], atol=0.05)
+
+
+def test_baselines_go_the_same_way(checkpoint, data_root, tmp_path):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg")
+    run_test(checkpoint, tmp_path / "none", *arguments, "--registrar", "none")
+    none = json.loads((tmp_path / "none" / "summary.json").read_text())["registration"]
+    assert none["after"] == none["before"] and none["band_free"]["after"] == none["band_free"]["before"]
+    run_test(checkpoint, tmp_path / "structural", *arguments, "--registrar", "structural")
+    structural = json.loads((tmp_path / "structural" / "summary.json").read_text())["registration"]
+    assert structural["after"]["EPE"] < 0.7 * structural["before"]["EPE"]
 
 
 def write_files(folder, ir, vi):
@@ -134,6 +145,8 @@ def test_two_files_of_any_kind(checkpoint, tmp_path, ir, vi):
     run_test(checkpoint, tmp_path / "out", "--ir", paths[0], "--vi", paths[1])
     assert read_image(tmp_path / "out" / "fused" / "v.png").shape == (3, *vi[1].shape[:2])
     assert read_image(tmp_path / "out" / "registered" / "v.png").shape[-2:] == vi[1].shape[:2]
+    alignment = json.loads((tmp_path / "out" / "summary.json").read_text())["registration"]["alignment"]
+    assert alignment["before"].keys() == alignment["after"].keys() == {"align_MI", "align_NCC"}
 
 
 def test_one_bad_pair_is_named_and_the_others_are_kept(checkpoint, tmp_path):

@@ -14,7 +14,7 @@ _HIGHER = frozenset(
 )
 _LOWER = frozenset(
     """Nabf MSE Qcv Nabf_01_right
-    EPE RE EPE_median EPE_p95 EPE_above_1px EPE_above_3px EPE_above_5px""".split()
+    EPE RE EPE_median EPE_p95 EPE_above_1px EPE_above_3px EPE_above_5px folding""".split()
 )
 _DIGITS = 4  # significant digits of a column's largest figure,
 _DECIMALS = 5  # but no more decimals than these

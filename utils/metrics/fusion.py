@@ -74,6 +74,12 @@ def _checked(name: str, image: Tensor) -> Tensor:
     return image
 
 
+def gray_levels(image: Tensor) -> Tensor:
+    """An image ``(1 or 3, H, W)`` in [0, 1] as the metrics take it: gray ``(H, W)``, whole numbers 0..255."""
+    image = (image.double() * 255).round()
+    return image[0] if len(image) == 1 else to_gray(image)
+
+
 def fusion_metrics(ir: Tensor, vi: Tensor, fused: Tensor, names: Iterable[str] = tuple(METRICS)) -> dict[str, float]:
     """Score one fused image against its sources.
 

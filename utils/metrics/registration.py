@@ -46,9 +46,20 @@ def reprojection_error(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]
     return residual.norm(dim=1, keepdim=True), valid_mask(invert(true))
 
 
+def folding(flow: Tensor, valid: Tensor) -> Tensor:
+    """Share of ``valid`` pixels where the warp by ``flow`` folds: its Jacobian determinant is not positive.
+
+    The Jacobian of p + flow(p), from forward differences; ``flow`` ``(1, 2, H, W)``, ``valid`` ``(1, 1, H, W)``.
+    """
+    along_x = (flow[:, :, :, 1:] - flow[:, :, :, :-1])[:, :, :-1]
+    along_y = (flow[:, :, 1:] - flow[:, :, :-1])[:, :, :, :-1]
+    determinant = (1 + along_x[:, 0]) * (1 + along_y[:, 1]) - along_x[:, 1] * along_y[:, 0]
+    return (determinant[valid[:, 0, :-1, :-1] > 0] <= 0).double().mean()
+
+
 def registration_metrics(estimated: Tensor, true: Tensor) -> dict[str, float]:
     """Figures of one pair (batch of one): EPE and RE in pixels; of the EPE also the median, the 95th percentile and the
-    shares of pixels above 1, 3 and 5 px.
+    shares of pixels above 1, 3 and 5 px; and the share of pixels where the estimated warp folds.
 
     Raises ValueError if the sizes differ or a flow holds values that are not finite.
     """
@@ -66,4 +77,5 @@ def registration_metrics(estimated: Tensor, true: Tensor) -> dict[str, float]:
         "EPE_p95": torch.quantile(epe.double(), 0.95),
     }
     figures |= {f"EPE_above_{n}px": (epe > n).double().mean() for n in _SHARES}
+    figures["folding"] = folding(estimated, valid)
     return {name: float(value) for name, value in figures.items()}
