@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.layers import blur, gaussian_kernel
-from models.superfusion import _check_pair
+from models.structure import central_differences
+from models.superfusion import check_pair
 from models.warping import pixel_grid, sample, valid_mask, warp
 from utils.colour import luminance
 
@@ -177,7 +178,7 @@ def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
     vi, points, scale = level.vi, level.frame.points, level.frame.scale
     basis = torch.cat((points, torch.ones_like(points[:, :1])), dim=1).flatten(2)[0]
     products = (basis[:, None] * basis[None]).flatten(0, 1)
-    vi_gradient = _gradient(vi)
+    vi_gradient = central_differences(vi)
     damping = vi.new_full((len(affine), 1, 1), 1e-3)
 
     def evaluate(affine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,7 +191,7 @@ def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
 
     ir, mask, value = evaluate(affine)
     for _ in range(_ITERATIONS):
-        dx, dy = ((a + b) / 2 for a, b in zip(_gradient(ir), vi_gradient))
+        dx, dy = ((a + b) / 2 for a, b in zip(central_differences(ir), vi_gradient))
         dx, dy, difference = dx * scale[:, :1], dy * scale[:, 1:], ir - vi
         terms = torch.stack([(a * b).sum(1) for a, b in ((dx, dx), (dx, dy), (dy, dy))], dim=1)
         slopes = torch.stack([(a * difference).sum(1) for a in (dx, dy)], dim=1)
@@ -212,13 +213,6 @@ def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
     return affine, value
 
 
-def _gradient(x: Tensor) -> tuple[Tensor, Tensor]:
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
-    dy = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
-    return dx, dy
-
-
 class StructuralRegistrar:
     """Affine registration with the interface of :meth:`models.superfusion.SuperFusion.register`; nothing is learnt.
 
@@ -238,7 +232,7 @@ class StructuralRegistrar:
         ``(B, 2, H, W)``, the backward flow in pixels that does it; and ``valid`` ``(B, 1, H, W)``, 1 where it
         sampled inside the IR image (elsewhere ``registered`` is 0). Raises ValueError for other sizes.
         """
-        _check_pair(ir, vi)
+        check_pair(ir, vi)
         size = tuple(vi.shape[-2:])
         frame = Frame(size, size, vi)
         pairs = zip(luminance(ir).split(1), luminance(vi).split(1))

@@ -11,11 +11,17 @@ from utils.colour import luminance
 _CONTRAST_FLOOR = 0.01
 
 
-def gradient_magnitude(gray: Tensor) -> Tensor:
-    """Magnitude of the central differences of ``(B, 1, H, W)``, edge pixels repeated outside."""
-    padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
+def central_differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the difference of both neighbours of ``(B, C, H, W)`` along x and along y, edge pixels repeated outside."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
     dy = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
+    return dx, dy
+
+
+def gradient_magnitude(gray: Tensor) -> Tensor:
+    """Magnitude of the central differences of ``(B, 1, H, W)``."""
+    dx, dy = central_differences(gray)
     return (dx.square() + dy.square() + 1e-12).sqrt()
 
 

@@ -45,7 +45,7 @@ class SuperFusion(nn.Module):
         ``(B, 2, H, W)``, the backward flow in pixels that does it; and ``valid`` ``(B, 1, H, W)``, 1 where it
         sampled inside the IR image (elsewhere ``registered`` is 0). Raises ValueError for other sizes.
         """
-        _check_pair(ir, vi)
+        check_pair(ir, vi)
         flow = None
         for scale in self.passes:
             moving = ir if flow is None else warp(ir, flow)
@@ -66,7 +66,7 @@ class SuperFusion(nn.Module):
 
         Their luminances are fused; the colour (Cb, Cr) is VI's.
         """
-        _check_pair(ir, vi)
+        check_pair(ir, vi)
         y, cb, cr = rgb_to_ycbcr(_three_channels(vi))
         fused = self.fusion(luminance(ir), y)
         return ycbcr_to_rgb(fused.clamp(0, 1), cb, cr)
@@ -79,7 +79,7 @@ class SuperFusion(nn.Module):
 
 def unregistered(ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
     """What :meth:`SuperFusion.register` would return for IR left as it is: the baseline that any method must beat."""
-    _check_pair(ir, vi)
+    check_pair(ir, vi)
     flow = ir.new_zeros(len(ir), 2, *ir.shape[-2:])
     return {"registered": ir, "flow_ir2vi": flow, "valid": valid_mask(flow)}
 
@@ -88,7 +88,8 @@ def _three_channels(image: Tensor) -> Tensor:
     return image.expand(-1, 3, -1, -1)
 
 
-def _check_pair(ir: Tensor, vi: Tensor) -> None:
+def check_pair(ir: Tensor, vi: Tensor) -> None:
+    """Raise ValueError unless both are ``(B, 1 or 3, H, W)`` of one batch and size, both sides at least 32."""
     for name, image in (("ir", ir), ("vi", vi)):
         if image.ndim != 4 or image.shape[1] not in (1, 3):
             raise ValueError(f"{name} has shape {tuple(image.shape)}, not (B, 1 or 3, H, W)")

@@ -2,7 +2,8 @@
 
 "official" is the pair as shipped. The black band of its ``ir_warp``, where the deformation looked outside the image,
 betrays the deformation; "band_free" therefore crops the pair to the largest central rectangle without band and
-registers it anew. A pair whose true displacement is not known is scored by "alignment", which only compares before with after.
+registers it anew. A pair whose true displacement is not known is scored by "alignment", which only compares before
+with after.
 """
 
 from collections.abc import Callable
