@@ -26,6 +26,8 @@ from evaluate import evaluate, metric_names, open_results
 from models import load_model
 from models.structural_registrar import StructuralRegistrar
 from models.superfusion import unregistered
+from models.warping import content_mask, warp
+from utils.colour import luminance
 from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.images import check_writable, write_bytes, write_image
@@ -42,6 +44,9 @@ SHOWN = {
     "band_free": ("EPE", "RE", "EPE_p95"),
     "alignment": ("align_MI", "align_NCC"),
 }
+
+# Pixels along the border of the registered image in which the saved fused image keeps the visible one.
+BORDER = 4
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
 
@@ -94,7 +99,7 @@ def process(register: Registrar, fuse: Fuser, pair: Pair, mode: str, device: tor
     """Run ``mode`` on one pair; returns images ``(C, H, W)`` and the flow, on the CPU.
 
     ``ir`` (what the network saw) and ``vi``; after registration ``registered``, ``flow_ir2vi`` and ``valid``; after
-    fusion ``fused``, in which the visible image stands where ``valid`` is 0.
+    fusion ``fused``, in which the visible image stands where the registered one has nothing to show.
     """
     ir = (pair.ir if pair.ir_warp is None or mode == "Fusion" else pair.ir_warp)[None]
     vi = pair.vi[None].to(device)
@@ -108,8 +113,17 @@ def process(register: Registrar, fuse: Fuser, pair: Pair, mode: str, device: tor
         if mode == "Fusion":
             result["fused"] = fuse(result["ir"], vi)
         elif mode == "Reg&Fusion":
-            result["fused"] = torch.where(result["valid"] > 0, fuse(result["registered"], vi), vi)
+            result["fused"] = torch.where(shows_infrared(result), fuse(result["registered"], vi), vi)
     return {key: tensor[0].cpu() for key, tensor in result.items()}
+
+
+def shows_infrared(result: dict[str, Tensor]) -> Tensor:
+    """Where the registered image has content: ``(1, 1, H, W)``, true away from the border of the warp and from a black
+    band that the given IR image brought along, by as many pixels as the fusion's convolutions carry it inwards.
+    """
+    content = content_mask(luminance(result["ir"]))
+    shown = result["valid"] * (warp(content, result["flow_ir2vi"]) > 0.999)
+    return -F.max_pool2d(-shown, 2 * BORDER + 1, stride=1, padding=BORDER) > 0
 
 
 def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from models.layers import blur, gaussian_kernel
 from models.structure import central_differences
 from models.superfusion import check_pair
-from models.warping import pixel_grid, sample, valid_mask, warp
+from models.warping import content_mask, pixel_grid, sample, valid_mask, warp
 from utils.colour import luminance
 
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
@@ -52,18 +52,6 @@ def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
     variance = torch.minimum(torch.maximum(variance, 1e-3 * typical), 1e3 * typical) + 1e-7
     resemblance = torch.exp(-distance / variance)
     return resemblance / resemblance.amax(dim=1, keepdim=True)
-
-
-def content_mask(gray: Tensor) -> Tensor:
-    """1 where ``gray`` ``(B, 1, H, W)`` shows something, 0 in a black band along its edges; same shape.
-
-    A warped image is exactly 0 where its warp looked outside the source. The outline of that band tells the warp,
-    though not what the image shows: a registration that follows it would fail on images that have none. The band is
-    every run of zeros that begins at an edge, along a row or a column; zeros inside the image are content.
-    """
-    black = (gray == 0).to(gray.dtype)
-    runs = [black.cumprod(dim) for dim in (2, 3)] + [black.flip(dim).cumprod(dim).flip(dim) for dim in (2, 3)]
-    return 1 - torch.stack(runs).amax(dim=0)
 
 
 class Frame:

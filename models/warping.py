@@ -66,6 +66,18 @@ def valid_mask(flow: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     return inside.all(dim=1, keepdim=True).to(flow.dtype)
 
 
+def content_mask(gray: Tensor) -> Tensor:
+    """1 where ``gray`` ``(B, 1, H, W)`` shows something, 0 in a black band along its edges; same shape.
+
+    An image that was warped before is exactly 0 where that warp looked outside its source. The outline of such a band
+    tells the warp, though not what the image shows: a registration that follows it would fail on images without one.
+    The band is every run of zeros that begins at an edge, along a row or a column; zeros further inside are content.
+    """
+    black = (gray == 0).to(gray.dtype)
+    runs = [black.cumprod(dim) for dim in (2, 3)] + [black.flip(dim).cumprod(dim).flip(dim) for dim in (2, 3)]
+    return 1 - torch.stack(runs).amax(dim=0)
+
+
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a flow ``(B, 2, H, W)`` to ``size`` (height, width), scaling the displacements to the new pixels."""
     height, width = flow.shape[-2:]

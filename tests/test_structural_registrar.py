@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.layers import blur, gaussian_kernel
-from models.structural_registrar import Frame, StructuralRegistrar, content_mask, mind
+from models.structural_registrar import Frame, StructuralRegistrar, mind
 from models.warping import valid_mask, warp
 
 SIZE = (96, 128)
@@ -53,16 +53,6 @@ def test_mind_of_a_flat_image_is_flat():
     assert torch.equal(mind(torch.full((1, 1, 40, 40), 0.4)), torch.ones(1, 8, 40, 40))
 
 
-def test_content_mask_takes_the_band_and_leaves_zeros_inside():
-    image = torch.ones(1, 1, 20, 30)
-    image[:, :, :3] = image[..., -2:] = 0
-    image[..., 8:12, 10:15] = 0
-    expected = torch.ones_like(image)
-    expected[:, :, :3] = expected[..., -2:] = 0
-    assert torch.equal(content_mask(image), expected)
-
-
-@pytest.mark.parametrize("degrees, x, y, skew", [(0, 5, -3, 0), (8, -2, 3, 0.06), (-11, 9, 6, -0.04)])
 def test_recovers_an_affine_map_across_inverted_contrast(degrees, x, y, skew):
     vi = texture(2)
     deformation = affine_flow(degrees, x, y, skew)

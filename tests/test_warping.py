@@ -6,6 +6,7 @@ import torch
 
 from models.warping import (
     compose,
+    content_mask,
     flow_to_grid,
     flow_to_published,
     grid_to_flow,
@@ -62,6 +63,17 @@ def test_valid_mask_ends_at_the_last_pixel_centre():
     expected[1:, :7] = 1
     assert torch.equal(valid, expected)
     assert torch.equal(valid_mask(constant_flow(2.0, 0.0), size=(7, 11)), torch.ones(1, 1, 7, 9))
+
+
+def test_content_is_what_no_run_of_zeros_joins_to_an_edge():
+    image = torch.ones(1, 1, 5, 6)
+    image[..., 0, :] = 0
+    image[..., 1:3, 5] = 0
+    image[..., 3, 2] = 0  # a black pixel inside
+    expected = torch.ones(5, 6)
+    expected[0] = 0
+    expected[1:3, 5] = 0
+    assert torch.equal(content_mask(image)[0, 0], expected)
 
 
 def test_resized_flow_moves_the_resized_image_alike():
