@@ -53,6 +53,7 @@ def test_mind_of_a_flat_image_is_flat():
     assert torch.equal(mind(torch.full((1, 1, 40, 40), 0.4)), torch.ones(1, 8, 40, 40))
 
 
+@pytest.mark.parametrize("degrees, x, y, skew", [(0, 5, -3, 0), (8, -2, 3, 0.06), (-11, 9, 6, -0.04)])
 def test_recovers_an_affine_map_across_inverted_contrast(degrees, x, y, skew):
     vi = texture(2)
     deformation = affine_flow(degrees, x, y, skew)
