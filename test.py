@@ -138,7 +138,7 @@ def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) 
         panels["before: IR gradients on VI"] = gradient_overlay(result["ir"], result["vi"])
         panels["after: IR gradients on VI"] = gradient_overlay(result["registered"], result["vi"])
         panels["checkerboard of VI and registered IR"] = checkerboard(result["vi"], result["registered"])
-        panels["flow: colours for direction"] = flow_colours(result["flow_ir2vi"])
+        panels["flow: hue for direction, saturation for length"] = flow_colours(result["flow_ir2vi"])
         panels["flow: what it makes of a grid"] = warped_grid(result["flow_ir2vi"])
         if save_flow:
             buffer = io.BytesIO()
@@ -154,7 +154,7 @@ def report(summary: dict, save_dir: Path) -> None:
         if protocol in summary.get("registration", {}):
             before, after = (summary["registration"][protocol][when] for when in ("before", "after"))
             print(
-                f"{protocol:>10}:  " + "   ".join(f"{name} {before[name]:.3g} -> {after[name]:.3g}" for name in names)
+                f"{protocol:>10}:  " + "   ".join(f"{name} {before[name]:.2f} -> {after[name]:.2f}" for name in names)
             )
 
 
