@@ -98,8 +98,9 @@ def open_pairs(args: argparse.Namespace) -> PairedFolders | SampleScenes:
 def process(register: Registrar, fuse: Fuser, pair: Pair, mode: str, device: torch.device) -> dict[str, Tensor]:
     """Run ``mode`` on one pair; returns images ``(C, H, W)`` and the flow, on the CPU.
 
-    ``ir`` (what the network saw) and ``vi``; after registration ``registered``, ``flow_ir2vi`` and ``valid``; after
-    fusion ``fused``, in which the visible image stands where the registered one has nothing to show.
+    ``ir`` (what the network saw) and ``vi``; ``aligned``, the undeformed IR image of a test set; after registration
+    ``registered``, ``flow_ir2vi`` and ``valid``; after fusion ``fused``, in which the visible image stands where the
+    registered one has nothing to show.
     """
     ir = (pair.ir if pair.ir_warp is None or mode == "Fusion" else pair.ir_warp)[None]
     vi = pair.vi[None].to(device)
@@ -107,6 +108,8 @@ def process(register: Registrar, fuse: Fuser, pair: Pair, mode: str, device: tor
         # Cameras differ in resolution; the registration works in the visible image's frame.
         ir = F.interpolate(ir, vi.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
     result = {"ir": ir.to(device), "vi": vi}
+    if pair.ir_warp is not None:
+        result["aligned"] = pair.ir[None]
     with torch.inference_mode():
         if mode != "Fusion":
             result |= register(result["ir"], vi)
@@ -135,8 +138,9 @@ def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) 
     if "registered" in result:
         write_image(save_dir / "registered" / f"{name}.png", result["registered"])
         panels["IR registered"] = result["registered"]
-        panels["before: IR gradients on VI"] = gradient_overlay(result["ir"], result["vi"])
-        panels["after: IR gradients on VI"] = gradient_overlay(result["registered"], result["vi"])
+        below, where = (result["aligned"], "aligned IR") if "aligned" in result else (result["vi"], "VI")
+        panels[f"before: IR gradients on {where}"] = gradient_overlay(result["ir"], below)
+        panels[f"after: IR gradients on {where}"] = gradient_overlay(result["registered"], below)
         panels["checkerboard of VI and registered IR"] = checkerboard(result["vi"], result["registered"])
         panels["flow: hue for direction, saturation for length"] = flow_colours(result["flow_ir2vi"])
         panels["flow: what it makes of a grid"] = warped_grid(result["flow_ir2vi"])
