@@ -10,6 +10,7 @@ the names of the data set's images.
 import argparse
 import multiprocessing
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -73,6 +74,9 @@ def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
     return names + (tuple(PAPER_SCALE) if paper_scale else ())
 
 
+KINDS = ("fused", "registered", "flow")
+
+
 @dataclass(frozen=True)
 class Results:
     """What one method left: for each kind ("fused", "flow", "registered") the files by stem."""
@@ -81,13 +85,13 @@ class Results:
     files: dict[str, dict[str, Path]]
 
 
-def open_results(assignment: str, has_true_flow: bool) -> Results:
-    """Find the files of ``NAME=DIR``. Registered images count only where flows cannot be scored."""
+def open_results(assignment: str, has_true_flow: bool, kinds: Sequence[str] = KINDS) -> Results:
+    """Find the files of ``NAME=DIR``, of these ``kinds``. Registered images count only where flows cannot be scored."""
     method, separator, folder = assignment.partition("=")
     if not (method and separator and folder):
         raise UserError(f"--results {assignment}: write NAME=DIR")
     folder = Path(folder)
-    parts = {kind: folder / kind for kind in ("fused", "registered", "flow") if (folder / kind).is_dir()}
+    parts = {kind: folder / kind for kind in kinds if (folder / kind).is_dir()}
     if not parts:
         return Results(method, {"fused": images_by_stem(folder)})
     flow = parts.pop("flow", None)
@@ -141,9 +145,9 @@ def score_pair(
     """Score all methods on one pair; returns a row for each method and a line for each file that failed."""
     name = pairs.names[index]
     try:
-        pair = pairs[index]
-    except UserError as error:
-        return [], [str(error)]
+        pair = pairs[index].in_vi_frame()
+    except (UserError, ValueError) as error:
+        return [], [str(error) if isinstance(error, UserError) else f"{name}: {error}"]
     rows, problems = [], []
     for results in methods:
         row = {}
@@ -195,15 +199,27 @@ def evaluate(
     return problems + failures
 
 
-def write_sheets(pairs: PairedFolders, methods: list[Results], out: Path, count: int) -> None:
-    """Write OUT/sheets/NAME.png for those of the first ``count`` pairs that all methods fused, with zoomed crops."""
+def write_sheets(pairs: PairedFolders, methods: list[Results], out: Path, count: int) -> list[str]:
+    """Write OUT/sheets/NAME.png for those of the first ``count`` pairs that all methods fused, with zoomed crops.
+
+    Returns a line for each that could not be made.
+    """
+    problems = []
     fused = {results.method: results.files.get("fused", {}) for results in methods}
     for index, name in enumerate(pairs.names[:count]):
-        if all(name in files for files in fused.values()):
-            pair = pairs[index]
+        if not all(name in files for files in fused.values()):
+            continue
+        try:
+            pair = pairs[index].in_vi_frame()
             images = {"infrared": pair.ir, "visible": pair.vi}
             images |= {method: read_image(files[name]) for method, files in fused.items()}
-            write_image(out / "sheets" / f"{name}.png", comparison(images, salient_boxes(pair.ir, pair.vi)))
+            if len({image.shape[-2:] for image in images.values()}) > 1:
+                raise UserError(f"{name}: no sheet, the images differ in size")
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        write_image(out / "sheets" / f"{name}.png", comparison(images, salient_boxes(pair.ir, pair.vi)))
+    return problems
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -215,9 +231,9 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--results: two methods carry the same name")
     check_writable(args.out)
     problems = evaluate(pairs, methods, metrics, args.out, args.workers)
-    write_sheets(pairs, methods, args.out, args.sheets)
+    problems += write_sheets(pairs, methods, args.out, args.sheets)
     if problems:
-        raise UserError("\nerror: ".join(problems))
+        raise UserError("\nerror: ".join(dict.fromkeys(problems)))
 
 
 if __name__ == "__main__":

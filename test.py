@@ -71,7 +71,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
     parser.add_argument("--save_flow", action="store_true", help="also write SAVE_DIR/flow/NAME.npz")
-    parser.add_argument("--metrics", help="also score the results: all, paper (the paper's six) or names: MI,SSIM,...")
+    parser.add_argument(
+        "--metrics", help="also score fused images against VI and aligned IR: all, paper (the six) or MI,SSIM,..."
+    )
     args = parser.parse_args(argv)
     if (args.ir is None) != (args.vi is None):
         parser.error("--ir and --vi go together")
@@ -95,18 +97,16 @@ def open_pairs(args: argparse.Namespace) -> PairedFolders | SampleScenes:
     return pairs
 
 
-def process(register: Registrar, fuse: Fuser, pair: Pair, mode: str, device: torch.device) -> dict[str, Tensor]:
+def process(register: Registrar, fuse: Fuser | None, pair: Pair, mode: str, device: torch.device) -> dict[str, Tensor]:
     """Run ``mode`` on one pair; returns images ``(C, H, W)`` and the flow, on the CPU.
 
     ``ir`` (what the network saw) and ``vi``; ``aligned``, the undeformed IR image of a test set; after registration
     ``registered``, ``flow_ir2vi`` and ``valid``; after fusion ``fused``, in which the visible image stands where the
     registered one has nothing to show.
     """
+    pair = pair.in_vi_frame()
     ir = (pair.ir if pair.ir_warp is None or mode == "Fusion" else pair.ir_warp)[None]
     vi = pair.vi[None].to(device)
-    if pair.flow is None:
-        # Cameras differ in resolution; the registration works in the visible image's frame.
-        ir = F.interpolate(ir, vi.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
     result = {"ir": ir.to(device), "vi": vi}
     if pair.ir_warp is not None:
         result["aligned"] = pair.ir[None]
@@ -167,9 +167,12 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(args.device)
     metrics = metric_names(args.metrics) if args.metrics else ()
     pairs = open_pairs(args)
-    model = load_model(args.checkpoint).to(device)
-    register = {"matcher": model.register, "structural": StructuralRegistrar().register, "none": unregistered}
-    run_on = partial(process, register[args.registrar], model.fuse, device=device)
+    baselines = {"structural": StructuralRegistrar().register, "none": unregistered}
+    if args.mode == "Reg" and args.registrar in baselines:
+        run_on = partial(process, baselines[args.registrar], None, device=device)
+    else:
+        model = load_model(args.checkpoint).to(device)
+        run_on = partial(process, baselines.get(args.registrar, model.register), model.fuse, device=device)
     check_writable(args.save_dir)
 
     rows, scores, failures = [], [], []
@@ -195,7 +198,11 @@ def main(argv: list[str] | None = None) -> None:
         write_json(args.save_dir / "summary.json", summary)
         report(summary, args.save_dir)
     if rows and metrics:
-        results = open_results(f"SuperFusion={args.save_dir}", pairs.has_flow)
+        pairs.names = [row["name"] for row in rows]
+        written = {"Reg": ["registered"], "Fusion": ["fused"], "Reg&Fusion": ["fused", "registered"]}[args.mode]
+        if args.save_flow and args.mode != "Fusion":
+            written.append("flow")
+        results = open_results(f"SuperFusion={args.save_dir}", pairs.has_flow, written)
         failures += evaluate(pairs, [results], metrics, args.save_dir / "scores", os.cpu_count())
     if failures:
         raise UserError("\nerror: ".join(failures))

@@ -1,13 +1,12 @@
 """Train SuperFusion: stage RF (registration and fusion together).
 
-    python train.py --config configs/rf_mixed.yaml --out runs/rf [--set train.minutes=30] [--resume]
+    python train.py --config configs/rf_half.yaml --out runs/rf [--set train.minutes=30] [--resume]
 
 Writes OUT/last.safetensors (a checkpoint that rebuilds its own model), OUT/state.pt (everything --resume needs) and
 OUT/log.csv.
 """
 
 import argparse
-import csv
 import dataclasses
 import io
 import time
@@ -26,7 +25,8 @@ from utils.colour import luminance
 from utils.config import Config, load_config
 from utils.device import pick_device
 from utils.errors import UserError, run
-from utils.images import write_bytes
+from utils.images import check_writable, write_bytes
+from utils.results import write_csv
 
 
 def rf_step(model: SuperFusion, batch: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
@@ -47,9 +47,10 @@ def rf_step(model: SuperFusion, batch: dict[str, Tensor], config: Config) -> dic
 
 
 def learning_rate(progress: float, config: Config) -> float:
-    """Linear warm-up, constant, linear decay to zero over the last part; ``progress`` runs from 0 to 1."""
+    """Linear warm-up, constant, linear decay to a thousandth over the last part; ``progress`` runs from 0 to 1."""
     rise = min(1.0, progress / config.train.warmup) if config.train.warmup else 1.0
-    return config.train.lr * max(1e-3, min(rise, (1 - progress) / config.train.decay))
+    fall = min(1.0, (1 - progress) / config.train.decay) if config.train.decay else 1.0
+    return config.train.lr * max(1e-3, min(rise, fall))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,7 +66,11 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(args.device)
     torch.manual_seed(config.train.seed)
     generator = torch.Generator().manual_seed(config.train.seed)
-    model = SuperFusion(**config.model).to(device)
+    try:
+        model = SuperFusion(**config.model).to(device)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{args.config}: model: {error}") from error
+    check_writable(args.out)
     if config.train.init:
         load_weights(model, config.train.init)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay)
@@ -89,11 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         write_bytes(state_file, buffer.getvalue())
         recipe = dataclasses.asdict(config)
         save_checkpoint(args.out / "last.safetensors", model, recipe=recipe, step=step, minutes=elapsed / 60)
-        table = io.StringIO()
-        writer = csv.DictWriter(table, history[-1].keys() if history else [])
-        writer.writeheader()
-        writer.writerows(history)
-        write_bytes(args.out / "log.csv", table.getvalue().encode())
+        write_csv(args.out / "log.csv", history)
 
     model.train()
     bar = tqdm(total=config.train.steps, initial=step, unit="step")

@@ -2,7 +2,8 @@
 
 Crops are sampled straight from the whole images: the deformation belongs to the image, the crop only looks at a
 window of it. A black band, where the warped image would need pixels from outside the original, gives the
-deformation away, so most windows are drawn until none shows.
+deformation away, so most windows are drawn anew while one shows, up to 24 times: small images that are deformed much
+may still show some (at half resolution about one in six of these).
 """
 
 import bisect
@@ -10,12 +11,11 @@ import itertools
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from datasets.augment import photometric
 from datasets.deformation import Ranges, random_deformation
-from datasets.paired import PairedFolders
+from datasets.paired import Pair, PairedFolders, resize
 from models.warping import pixel_grid, sample
 from utils.config import Data
 
@@ -43,14 +43,12 @@ class CropSampler:
             self.sets.append([self._shrink(pairs[i]) for i in range(len(pairs))])
         self.shares = list(itertools.accumulate(config.sets.values()))
 
-    def _shrink(self, pair) -> tuple[Tensor, Tensor]:
+    def _shrink(self, pair: Pair) -> tuple[Tensor, Tensor]:
         size = [round(side * self.config.scale) for side in pair.vi.shape[-2:]]
+        pair = pair.in_vi_frame()
         images = [pair.ir.mean(dim=0, keepdim=True), pair.vi.expand(3, -1, -1)]
         if size != list(pair.vi.shape[-2:]):
-            images = [
-                F.interpolate(x[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-                for x in images
-            ]
+            images = [resize(x, size) for x in images]
         return tuple((x * 255).round().to(torch.uint8) for x in images)
 
     def _uniform(self, low: float, high: float) -> float:
@@ -100,10 +98,13 @@ class CropSampler:
         phi = deformation.inverse_displacement(window)
         content = _inside(window + d, full)
 
-        still = {"ir": ir, "vi": vi}
-        crops = {name: photometric(name, _read(x, window, config.scale), self.generator) for name, x in still.items()}
-        moved = photometric(moving, _read(still[moving], window + d, config.scale), self.generator)
-        crops[moving] = moved * content
+        images = {"ir": ir, "vi": vi}
+        positions = {"ir": window, "vi": window} | {moving: window + d}
+        crops = {
+            name: photometric(name, _read(image, positions[name], config.scale), self.generator)
+            for name, image in images.items()
+        }
+        crops[moving] = crops[moving] * content
         # In crop pixels, a partner is visible if it lies in the crop and, going to the moved image, not in its band.
         position = grid + phi / zoom
         partner = sample(content.float(), position) > 0.999

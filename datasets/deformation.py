@@ -24,7 +24,7 @@ _MARGIN = 128
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far random deformations reach.
+    """How far random deformations reach; the defaults are the published ranges of training.
 
     ``rotation``: largest angle in degrees for images of 500 px on their longer side; it grows in proportion to that
     side, as published. ``translation``: largest shift, on either axis, as a share of the longer side (the published
@@ -38,7 +38,6 @@ class Ranges:
     elastic: float = 1.6
 
 
-TRAIN = Ranges()
 TEST = Ranges(rotation=7.0, translation=0.025, elastic=1.2)
 
 

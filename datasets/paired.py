@@ -1,17 +1,24 @@
 """Paired folders of infrared and visible images, and the layouts of MSRS and RoadScene on top of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.warping import grid_to_flow
 from utils.errors import UserError
 from utils.images import EXTENSIONS, read_image
+
+
+def resize(image: Tensor, size: Sequence[int]) -> Tensor:
+    """``image`` ``(C, H, W)`` at ``size`` (height, width), bilinear, low-pass filtered when it shrinks."""
+    return F.interpolate(image[None], tuple(size), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 @dataclass
@@ -27,6 +34,21 @@ class Pair:
     vi: Tensor
     ir_warp: Tensor | None = None
     flow: Tensor | None = None
+
+    def in_vi_frame(self) -> "Pair":
+        """The pair with its IR images resized to VI's size, since cameras differ in resolution.
+
+        Raises ValueError if there is a true flow, which holds for one size only.
+        """
+        size = self.vi.shape[-2:]
+        if self.ir.shape[-2:] == size:
+            return self
+        if self.flow is not None:
+            raise ValueError(
+                f"IR is {tuple(self.ir.shape[-2:])} and VI {tuple(size)}; with a true flow both must agree"
+            )
+        ir, ir_warp = (None if image is None else resize(image, size) for image in (self.ir, self.ir_warp))
+        return Pair(self.name, ir, self.vi, ir_warp)
 
 
 class PairedFolders(Dataset):

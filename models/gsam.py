@@ -43,7 +43,7 @@ class GSAM(nn.Module):
         self.context_out = ConvBlock(channels, channels, bias=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features ``(B, 2C, H, W)`` to the attention map A ``(B, C, H, W)``, in [0, 1]."""
+        """Features ``(B, 2C, H, W)`` to the attention map A ``(B, C, H, W)``, in [0, 1] unless published."""
         if self.published:
             weights = features.new_ones(1, len(DIRECTIONS), 1, 1, 1)
         else:

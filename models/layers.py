@@ -8,9 +8,8 @@ from torch import Tensor, nn
 class ConvBlock(nn.Sequential):
     """3x3 convolution, then an optional normalisation and activation; keeps the size unless ``stride`` > 1.
 
-    ``norm`` is None, "instance" or "batch", both without affine parameters, in which case the convolution has no
-    bias unless ``bias`` says otherwise. ``slope`` is LeakyReLU's negative slope (0 gives ReLU), None leaves the
-    activation out.
+    ``norm`` is None, "instance" or "batch", both without affine parameters; ``bias`` gives the convolution one.
+    ``slope`` is LeakyReLU's negative slope (0 gives ReLU), None leaves the activation out.
     """
 
     def __init__(

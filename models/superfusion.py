@@ -14,7 +14,7 @@ from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 _MATCHING = dict(correlation="cosine", cost_dilation=1, cost_sigma=1.0, inputs="structural", field="pixel")
 _PUBLISHED_MATCHING = dict(correlation="squared", cost_dilation=4, cost_sigma=3.0, inputs="rgb", field="published")
 
-_SMALLEST_SIDE = 32
+SMALLEST_SIDE = 32
 
 
 class SuperFusion(nn.Module):
@@ -57,7 +57,7 @@ class SuperFusion(nn.Module):
         size = vi.shape[-2:]
         if scale == 1:
             return self.matcher(ir, vi)["ir2vi"][-1]
-        reduced = [max(_SMALLEST_SIDE, round(side * scale)) for side in size]
+        reduced = [max(SMALLEST_SIDE, round(side * scale)) for side in size]
         ir, vi = (F.interpolate(x, reduced, mode="bilinear", antialias=True, align_corners=False) for x in (ir, vi))
         return resize_flow(self.matcher(ir, vi)["ir2vi"][-1], size)
 
@@ -95,5 +95,5 @@ def check_pair(ir: Tensor, vi: Tensor) -> None:
             raise ValueError(f"{name} has shape {tuple(image.shape)}, not (B, 1 or 3, H, W)")
     if ir.shape[0] != vi.shape[0] or ir.shape[-2:] != vi.shape[-2:]:
         raise ValueError(f"ir {tuple(ir.shape)} and vi {tuple(vi.shape)} differ in batch or size")
-    if min(vi.shape[-2:]) < _SMALLEST_SIDE:
-        raise ValueError(f"images are {tuple(vi.shape[-2:])}; both sides must have at least {_SMALLEST_SIDE} pixels")
+    if min(vi.shape[-2:]) < SMALLEST_SIDE:
+        raise ValueError(f"images are {tuple(vi.shape[-2:])}; both sides must have at least {SMALLEST_SIDE} pixels")

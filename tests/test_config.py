@@ -23,6 +23,9 @@ def test_only_differences_are_written(tmp_path):
 def test_assignments_come_last(tmp_path):
     config = load(tmp_path, "loss: {fusion: 2}", "loss.fusion=0", "train.minutes=1.5", "data.sets={A/train: 1.0}")
     assert config.loss.fusion == 0 and config.train.minutes == 1.5 and config.data.sets == {"A/train": 1.0}
+    changed = load(tmp_path, "model: {correlation: squared, cost_dilation: 2}", "model.inputs=rgb")
+    assert changed.model == {"correlation": "squared", "cost_dilation": 2, "inputs": "rgb"}
+    assert load(tmp_path, "data: {sets: {A: 1.0}}", "data.sets.B=2.0").data.sets == {"A": 1.0, "B": 2.0}
     assert load(tmp_path, "train: {minutes: 3}", "train.minutes=null").train.minutes is None
 
 
@@ -48,6 +51,8 @@ def test_mistakes_on_the_command_line_are_named(tmp_path):
         load(tmp_path, "", "loss.fussion=1")
     with pytest.raises(UserError, match="section.key=value"):
         load(tmp_path, "", "loss.fusion")
+    with pytest.raises(UserError, match="not YAML"):
+        load(tmp_path, "", "train.lr=[1")
     with pytest.raises(UserError, match="none.yaml"):
         load_config(tmp_path / "none.yaml")
 

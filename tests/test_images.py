@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from utils.errors import UserError
 from utils.images import check_writable, read_image, write_bytes, write_image
@@ -31,6 +32,15 @@ def test_jpeg_channel_order(tmp_path):
     red[:, :, 2] = 255
     cv2.imwrite(str(tmp_path / "a.jpg"), red)
     assert torch.allclose(read_image(tmp_path / "a.jpg").mean((1, 2)), torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
+
+
+def test_a_photograph_taken_on_its_side_is_turned_upright(tmp_path):
+    picture = Image.fromarray(np.pad(np.full((16, 16), 255, np.uint8), ((0, 0), (0, 32))))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    image = read_image(tmp_path / "a.jpg")
+    assert image.shape == (1, 48, 16) and image[0, :12].mean() > 0.9 and image[0, 20:].mean() < 0.1
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])

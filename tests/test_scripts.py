@@ -116,6 +116,19 @@ def test_the_saved_fused_image_shows_no_black_border(data_root, tmp_path):
     assert (result["fused"][inside] - vi[inside]).abs().mean() > 0.01
 
 
+def test_only_what_this_run_wrote_is_scored(checkpoint, data_root, tmp_path):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root)
+    run_test(checkpoint, tmp_path, *arguments, "--save_flow")
+    run_test(checkpoint, tmp_path, *arguments, "--mode", "Fusion", "--metrics", "SSIM", "--limit", 1)
+    assert (tmp_path / "scores" / "summary.csv").read_text().splitlines()[0] == "method,images,SSIM"
+
+
+def test_a_baseline_needs_no_weights(data_root, tmp_path):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg", "--registrar", "none")
+    run_test(tmp_path / "nowhere.pth", tmp_path / "out", *arguments, "--limit", 1)
+    assert (tmp_path / "out" / "summary.json").is_file()
+
+
 def test_baselines_go_the_same_way(checkpoint, data_root, tmp_path):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg")
     run_test(checkpoint, tmp_path / "none", *arguments, "--registrar", "none")
@@ -147,7 +160,7 @@ def noise(*shape, dtype=np.uint8):
 )
 def test_two_files_of_any_kind(checkpoint, tmp_path, ir, vi):
     paths = write_files(tmp_path, ir, vi)
-    run_test(checkpoint, tmp_path / "out", "--ir", paths[0], "--vi", paths[1])
+    run_test(checkpoint, tmp_path / "out", "--ir", paths[0], "--vi", paths[1], "--metrics", "SSIM")
     assert read_image(tmp_path / "out" / "fused" / "v.png").shape == (3, *vi[1].shape[:2])
     assert read_image(tmp_path / "out" / "registered" / "v.png").shape[-2:] == vi[1].shape[:2]
     alignment = json.loads((tmp_path / "out" / "summary.json").read_text())["registration"]["alignment"]
@@ -253,6 +266,8 @@ def test_training_refusals(recipe, tmp_path):
         run_train(recipe, tmp_path / "new", "--resume")
     with pytest.raises(UserError, match="unknown key train.speed"):
         run_train(recipe, tmp_path / "new", "--set", "train.speed=1")
+    with pytest.raises(UserError, match="model: .*'foo'"):
+        run_train(recipe, tmp_path / "new", "--set", "model.foo=1")
     with pytest.raises(UserError, match="X/train/ir: no such file or folder"):
         run_train(recipe, tmp_path / "new", "--set", "data.sets={X/train: 1.0}")
 

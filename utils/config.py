@@ -14,12 +14,12 @@ from utils.errors import UserError
 class Data:
     """What to train on. ``root`` holds ``SET/SPLIT/{ir,vi}``; ``sets`` gives each ``SET/SPLIT`` its share."""
 
-    root: str = "../shared/data"
+    root: str = "data"
     sets: dict[str, float] = field(default_factory=lambda: {"RoadScene/train": 1.0})
     scale: float = 1.0  # images are reduced to this share of their size before cropping
     crop: int = 256
     zoom: tuple[float, float] = (0.75, 1.1)  # image pixels a crop pixel covers, relative to the scale
-    band: float = 0.33  # share of samples in which the black band of the warped image may show
+    band: float = 0.33  # share of samples placed without regard to the black band of the warped image
     residual: float = 0.0  # share of samples that are nearly registered, as a second pass of the matcher finds them
     quarter_turns: bool = False
     rotation: float = 10.0
@@ -81,11 +81,24 @@ def load_config(path: str | Path, assignments: list[str] = ()) -> Config:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: write it as section.key=value")
-        tree = yaml.safe_load(value)
-        for part in reversed(key.split(".")):
-            tree = {part: tree}
-        _merge(config, tree, f"--set {assignment}")
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {assignment}: the value is not YAML") from None
+        _assign(config, key.split("."), value, f"--set {assignment}")
     return config
+
+
+def _assign(config: Config, path: list[str], value: Any, source: str) -> None:
+    node: Any = config
+    for depth, part in enumerate(path[:-1], start=1):
+        node = getattr(node, part, None)
+        if isinstance(node, dict):  # one key of a dictionary changes, its others stay
+            path, value = path[:depth], node | {".".join(path[depth:]): value}
+            break
+    for part in reversed(path):
+        value = {part: value}
+    _merge(config, value, source)
 
 
 def _merge(target: Any, tree: Any, source: str, prefix: str = "") -> None:

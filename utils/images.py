@@ -62,7 +62,10 @@ def _decode(data: bytes) -> np.ndarray | None:
         return None
     level = cv2.utils.logging.setLogLevel(0)
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        # IMREAD_UNCHANGED keeps alpha and depth but ignores a JPEG's note on which way up the camera was held.
+        jpeg = data.startswith(b"\xff\xd8")
+        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if jpeg else cv2.IMREAD_UNCHANGED
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
     finally:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datasets.paired import Pair
+from models.superfusion import SMALLEST_SIDE
 from models.warping import valid_mask
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import gray_levels
@@ -19,9 +20,6 @@ from utils.metrics.registration import central_rectangle, registration_metrics
 from utils.results import means
 
 PROTOCOLS = ("official", "band_free", "alignment")
-
-# The smallest side that the networks take.
-_SMALLEST_SIDE = 32
 
 
 def score(pair: Pair, result: dict[str, Tensor], register: Callable[[Pair], Tensor]) -> dict[str, dict]:
@@ -38,7 +36,7 @@ def score(pair: Pair, result: dict[str, Tensor], register: Callable[[Pair], Tens
     rows, columns = central_rectangle(valid_mask(pair.flow[None])[0, 0])
     parts = (pair.ir, pair.vi, pair.ir_warp, pair.flow)
     cropped = Pair(pair.name, *(part[:, rows, columns] for part in parts))
-    if min(cropped.vi.shape[-2:]) >= _SMALLEST_SIDE:
+    if min(cropped.vi.shape[-2:]) >= SMALLEST_SIDE:
         scores["band_free"] = _errors(register(cropped), cropped.flow)
     return scores
 

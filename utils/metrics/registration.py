@@ -1,4 +1,4 @@
-"""Registration errors in pixels, against a known displacement (DESIGN: the paper does not define its RE).
+"""Registration errors in pixels, against a known displacement (the paper does not define its RE; this is ours).
 
 ``true`` is the displacement d stored with a test pair, ``ir_warp(q) = ir(q + d(q))``; ``estimated`` is the
 ``flow_ir2vi`` phi that brings ``ir_warp`` back onto the VI frame, ``registered(p) = ir_warp(p + phi(p))``. Perfect is
