@@ -3,7 +3,7 @@
 Crops are sampled straight from the whole images: the deformation belongs to the image, the crop only looks at a
 window of it. A black band, where the warped image would need pixels from outside the original, gives the
 deformation away, so most windows are drawn anew while one shows, up to 24 times: small images that are deformed much
-may still show some (at half resolution about one in six of these).
+may still show some.
 """
 
 import bisect
