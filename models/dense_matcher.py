@@ -203,7 +203,7 @@ class DenseMatcher(nn.Module):
     def match(self, src: list[Tensor], tgt: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """Flows from target to source features, coarse to fine; see :meth:`forward`."""
         field = self.field
-        half, quarter, eighth = (feature.shape[-2:] for feature in tgt)
+        half, quarter = (feature.shape[-2:] for feature in tgt[:2])
 
         flow8 = field.from_pixels(self.coarse(src[2], tgt[2]))
 

@@ -18,6 +18,19 @@ def load_weights(model: nn.Module, path: str | Path) -> dict:
     unreadable, made for another model, or has missing, unexpected or misshapen keys.
     """
     content, metadata = read_weights(path)
+    _load(model, content, metadata, path)
+    return metadata
+
+
+def load_model(path: str | Path) -> SuperFusion:
+    """The SuperFusion model that a checkpoint (ours, or the authors') was made with, weights loaded, in eval mode."""
+    content, metadata = read_weights(path)
+    model = SuperFusion(**_architecture(content, metadata, path))
+    _load(model, content, metadata, path)
+    return model.eval()
+
+
+def _load(model: nn.Module, content: dict, metadata: dict, path: str | Path) -> None:
     kind = type(model).__name__
     if metadata.get("kind", kind) != kind:
         raise UserError(f"{path}: holds the weights of {metadata['kind']}, not of {kind}")
@@ -31,15 +44,6 @@ def load_weights(model: nn.Module, path: str | Path) -> dict:
         if is_published(content):
             content = rename_published(content, str(path))
     load_strictly(model, content, path)
-    return metadata
-
-
-def load_model(path: str | Path) -> SuperFusion:
-    """The SuperFusion model that a checkpoint (ours, or the authors') was made with, weights loaded, in eval mode."""
-    content, metadata = read_weights(path)
-    model = SuperFusion(**_architecture(content, metadata, path))
-    load_weights(model, path)
-    return model.eval()
 
 
 def _architecture(content: dict, metadata: dict, path: str | Path) -> dict:

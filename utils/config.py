@@ -47,7 +47,7 @@ class Train:
     fusion_pairs: int = 4  # pairs of a batch that also go through fusion, the costlier network at full size
     lr: float = 1e-3
     warmup: float = 0.02  # share of the run
-    decay: float = 0.6  # share of the run over which the learning rate falls to zero at its end
+    decay: float = 0.6  # share of the run over which the learning rate falls, to a thousandth at its end
     weight_decay: float = 1e-5
     clip: float = 5.0
     bfloat16: bool = False
