@@ -1,128 +1,319 @@
-"""Train SuperFusion: stage RF (registration and fusion together).
+"""Train SuperFusion: stage RF (registration and fusion together), FS (fusion for segmentation) or SEG (the segmenter).
 
-    python train.py --config configs/rf_half.yaml --out runs/rf [--set train.minutes=30] [--resume]
+python train.py --config configs/rf_msrs.yaml --out runs/rf [--set train.minutes=25] [--resume]
+accelerate launch train.py ...        or torchrun --nproc_per_node 2 train.py ...: several GPUs, or processes
 
-Writes OUT/last.safetensors (a checkpoint that rebuilds its own model), OUT/state.pt (everything --resume needs) and
-OUT/log.csv.
+Writes OUT/last.safetensors and, with validation pairs, OUT/best.safetensors (the averaged weights, which rebuild their
+own model), OUT/state.pt (everything --resume needs), OUT/validation.csv and OUT/tensorboard/.
 """
 
 import argparse
 import dataclasses
-import io
+import math
+import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from datasets.crops import CropSampler
-from losses.objectives import rf_objective
-from models import SuperFusion, load_weights
+from datasets.paired import Pair
+from losses.objectives import fs_objective, rf_objective, seg_objective
+from models import BiSeNet, SuperFusion, load_segmenter, load_weights
 from models.warping import valid_mask, warp
 from utils.checkpoint import save_checkpoint
-from utils.colour import luminance
+from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 from utils.config import Config, load_config
-from utils.device import pick_device
+from utils.distributed import Interruption, largest, synchronise_batch_norm
 from utils.errors import UserError, run
-from utils.images import check_writable, write_bytes
+from utils.images import check_writable
+from utils.log import Log
 from utils.results import write_csv
+from utils.schedule import averaged, learning_rate, progress
+from utils.state import Position, gather_random, load_state, restore_random, save_state
+from utils.validation import (
+    fusion_scores,
+    registration_scores,
+    registration_sheets,
+    segmentation_scores,
+    validation_pairs,
+)
+
+Terms = dict[str, Tensor]
 
 
-def rf_step(model: SuperFusion, batch: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Stage RF: match both ways, register, fuse, score. Returns the weighted loss terms and their ``total``."""
-    ir, vi = batch["ir"], batch["vi"]
-    with torch.autocast(ir.device.type, torch.bfloat16, enabled=config.train.bfloat16):
-        flows = model.matcher(ir.expand(-1, 3, -1, -1), vi, directions=("ir2vi", "vi2ir"))
-    result = {"flows": flows}
-    if config.loss.fusion:
-        # The first pairs of a batch are those whose IR image is warped, as at test time.
-        n = config.train.fusion_pairs
-        flow = flows["ir2vi"][-1][:n].float()
-        registered, y = warp(ir[:n], flow), luminance(vi[:n])
-        with torch.autocast(ir.device.type, torch.bfloat16, enabled=config.train.bfloat16):
-            fused = model.fusion(registered, y)
-        result |= {"fused": fused.float(), "registered": registered, "vi": y, "valid": valid_mask(flow)}
-    return rf_objective(result, batch, config.loss)
+def rf_step(model: SuperFusion, batch: dict[str, Tensor], config: Config) -> Terms:
+    """Stage RF: match both ways, warp both images, fuse both ways, score. Returns weighted terms and ``total``.
+
+    ``batch`` is that of :meth:`datasets.crops.CropSampler.deformed`. Networks run in the precision of the run, warps
+    and losses in float32.
+    """
+    ir, y, n = batch["ir"], batch["y"], len(batch["ir"]) // 2
+    k = min(config.train.fusion_batch, n)
+    flows = model.matcher(batch["match_ir"].expand(-1, 3, -1, -1), batch["match_vi"], directions=("ir2vi", "vi2ir"))
+    with torch.autocast(ir.device.type, enabled=False):
+        flows = {way: [flow.float() for flow in scales] for way, scales in flows.items()}
+        warped_ir, warped_vi = warp(ir, flows["ir2vi"][-1]), warp(y, flows["vi2ir"][-1])
+        # (registered IR, VI), and its counterpart (IR, registered VI), which shows the same.
+        fused_ir, fused_vi = torch.cat((warped_ir[:k], ir[n : n + k])), torch.cat((y[:k], warped_vi[n : n + k]))
+        seen = {way: valid_mask(flows[way][-1]) * batch[f"valid_{way}"] for way in flows}
+        valid = torch.cat((seen["ir2vi"][:k], seen["vi2ir"][n : n + k]))
+    result = {"flows": flows, "warped_ir": warped_ir, "warped_vi": warped_vi}
+    if config.loss.fusion or config.loss.consistency:
+        fused = model.fusion(fused_ir, fused_vi).float()
+        result |= {"fused": fused, "fused_ir": fused_ir, "fused_vi": fused_vi, "fused_valid": valid}
+    with torch.autocast(ir.device.type, enabled=False):
+        return rf_objective(result, batch, config.loss)
 
 
-def learning_rate(progress: float, config: Config) -> float:
-    """Linear warm-up, constant, linear decay to a thousandth over the last part; ``progress`` runs from 0 to 1."""
-    rise = min(1.0, progress / config.train.warmup) if config.train.warmup else 1.0
-    fall = min(1.0, (1 - progress) / config.train.decay) if config.train.decay else 1.0
-    return config.train.lr * max(1e-3, min(rise, fall))
+def fs_step(model: SuperFusion, batch: dict[str, Tensor], config: Config, segmenter: BiSeNet) -> Terms:
+    """Stage FS: fuse an aligned pair, segment the fused image, score. Returns weighted terms and ``total``.
+
+    ``batch`` is that of :meth:`datasets.crops.CropSampler.labelled`. The segmenter is frozen; the gradient passes
+    through it to the fusion network.
+    """
+    ir, (y, cb, cr) = batch["ir"], rgb_to_ycbcr(batch["vi"])
+    fused = model.fusion(ir, y).float()
+    result = {"fused": fused, "fused_ir": ir, "fused_vi": y, "fused_valid": torch.ones_like(y)}
+    if config.loss.semantic:
+        logits, auxiliary = segmenter(ycbcr_to_rgb(fused, cb, cr))
+        result |= {"logits": logits, "auxiliary": auxiliary}
+    with torch.autocast(ir.device.type, enabled=False):
+        return fs_objective(result, batch["label"], config.loss)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def seg_step(segmenter: BiSeNet, batch: dict[str, Tensor], config: Config, picture: Callable) -> Terms:
+    """Stage SEG: segment the visible, infrared or fused image (``picture`` of IR and VI), score."""
+    logits, auxiliary = segmenter(picture(batch["ir"], batch["vi"]))
+    with torch.autocast(logits.device.type, enabled=False):
+        return seg_objective(logits, auxiliary, batch["label"], config.loss)
+
+
+@dataclasses.dataclass
+class Stage:
+    """What a stage trains, on what, and how it is scored."""
+
+    network: nn.Module  # trained, averaged and saved
+    step: Callable[[nn.Module, dict[str, Tensor]], Terms]
+    draw: Callable[[int], tuple[dict[str, Tensor], list[str]]]  # a batch of so many images, and their names
+    pairs: list[Pair]  # validated on
+    validate: Callable[[nn.Module], tuple[dict[str, float], dict[str, Tensor]]]  # gives figures, and pictures by name
+    best: str  # the figure by which the best weights are kept
+    lower_is_better: bool = False
+
+
+def rf_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stage:
+    """Stage RF trains the whole SuperFusion on aligned pairs."""
+    pairs = validation_pairs(config.data, labels=False)
+
+    def validate(model: SuperFusion) -> tuple[dict[str, float], dict[str, Tensor]]:
+        figures = registration_scores(model, pairs, device) | fusion_scores(model, pairs, device)
+        return figures, registration_sheets(model, pairs, device)
+
+    step = partial(rf_step, config=config)
+    model = superfusion(config, device)
+    return Stage(model, step, sampler.deformed, pairs, validate, "EPE_band_free", lower_is_better=True)
+
+
+def fs_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stage:
+    """Stage FS trains SuperFusion's fusion network on aligned pairs with labels, through a frozen segmenter."""
+    if not config.train.segmenter:
+        raise UserError("stage FS needs train.segmenter: the weights of a BiSeNet, of stage SEG or SeAFusion's")
+    segmenter = load_segmenter(config.train.segmenter).to(device).requires_grad_(False)
+    model = superfusion(config, device)
+    model.matcher.requires_grad_(False)
+    pairs = validation_pairs(config.data, labels=True)
+
+    def validate(model: SuperFusion) -> tuple[dict[str, float], dict[str, Tensor]]:
+        figures, sheets = segmentation_scores(segmenter, model.fuse, pairs, device)
+        return figures | fusion_scores(model, pairs, device), sheets
+
+    return Stage(model, partial(fs_step, config=config, segmenter=segmenter), sampler.labelled, pairs, validate, "mIoU")
+
+
+def seg_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stage:
+    """Stage SEG trains a BiSeNet on labelled visible, infrared or fused images."""
+    start = config.train.segmenter
+    segmenter = (load_segmenter(start) if start else BiSeNet()).to(device)
+    pairs = validation_pairs(config.data, labels=True)
+    picture = {"vi": lambda ir, vi: vi, "ir": lambda ir, vi: luminance(ir)}.get(config.data.input)
+    if config.data.input == "fused":
+        picture = torch.no_grad()(superfusion(config, device).eval().fuse)
+
+    def validate(segmenter: BiSeNet) -> tuple[dict[str, float], dict[str, Tensor]]:
+        return segmentation_scores(segmenter, picture, pairs, device)
+
+    return Stage(
+        segmenter, partial(seg_step, config=config, picture=picture), sampler.labelled, pairs, validate, "mIoU"
+    )
+
+
+STAGES = {"RF": rf_stage, "FS": fs_stage, "SEG": seg_stage}
+
+
+def superfusion(config: Config, device: torch.device) -> SuperFusion:
+    """The SuperFusion of the config, with the weights of ``train.init`` if there are any."""
+    try:
+        model = SuperFusion(**config.model)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config: model: {error}") from error
+    if config.train.init:
+        load_weights(model, config.train.init)
+    return model.to(device)
+
+
+class Step(nn.Module):
+    """A network with its step as ``forward``, so that Accelerate can wrap both at once."""
+
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.network, self.step = stage.network, stage.step
+
+    def forward(self, batch: dict[str, Tensor]) -> Terms:
+        return self.step(self.network, batch)
+
+
+def check_finite(values: dict[str, float], step: int, names: list[str], state_file: Path) -> None:
+    """Raise UserError if one of ``values`` is not finite; the state saved last stays as it is."""
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(
+            f"step {step}: {bad[0]} is {values[bad[0]]} on a batch of {', '.join(names)}; stopped, with {state_file} as "
+            "it was saved last; a lower train.lr or a smaller weight of that term may help"
+        )
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--config", required=True, help="YAML file, see configs/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the run")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="assignments")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: the GPU that Accelerate finds")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/state.pt")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
 
-    config = load_config(args.config, args.assignments)
-    device = pick_device(args.device)
-    torch.manual_seed(config.train.seed)
-    generator = torch.Generator().manual_seed(config.train.seed)
+
+def make_accelerator(config: Config, device: str) -> Accelerator:
+    """Devices, processes, precision and accumulation as the config, the launcher and ``device`` ask for."""
     try:
-        model = SuperFusion(**config.model).to(device)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{args.config}: model: {error}") from error
-    check_writable(args.out)
-    if config.train.init:
-        load_weights(model, config.train.init)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay)
-    sampler = CropSampler(config.data, generator)
-    step, elapsed, history = 0, 0.0, []
+        return Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=config.train.precision,
+            gradient_accumulation_steps=config.train.accumulate,
+            # What a term of weight 0 would train gets no gradient.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        raise UserError(f"train.precision={config.train.precision}: {error}") from error
 
-    state_file = args.out / "state.pt"
-    if args.resume:
-        if not state_file.is_file():
-            raise UserError(f"{state_file}: no such file; nothing to resume")
-        state = torch.load(state_file, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"].cpu())
-        step, elapsed, history = state["step"], state["elapsed"], state["history"]
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    config = load_config(args.config, args.assignments)
+    train, state_file = config.train, args.out / "state.pt"
+    if state_file.exists() and not args.resume:
+        raise UserError(f"{state_file}: a run is there already; go on with --resume, or choose another --out")
+    state = load_state(state_file, config) if args.resume else None
+    check_writable(args.out)
+
+    accelerator = make_accelerator(config, args.device)
+    device, chief = accelerator.device, accelerator.is_main_process
+    torch.manual_seed(train.seed)
+    sampler = CropSampler(config.data, train.seed + accelerator.process_index, device, labels=config.stage != "RF")
+    stage = STAGES[config.stage](config, sampler, device)
+    network = stage.network.train()
+    if accelerator.num_processes > 1:
+        synchronise_batch_norm(network)
+    if train.channels_last:
+        network.to(memory_format=torch.channels_last)
+    average = averaged(network, train.ema).eval()
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
+    here = Position()
+    if state:
+        here = Position(**state["position"])
+        for part, content in ((network, "network"), (average, "average"), (optimizer, "optimizer")):
+            part.load_state_dict(state[content])
+        restore_random(state["random"], sampler, accelerator, state_file)
+    run_step = Step(stage)
+    if train.compile:
+        run_step.compile()
+    run_step, optimizer = accelerator.prepare(run_step, optimizer)
 
     def save() -> None:
-        buffer = io.BytesIO()
-        state = dict(model=model.state_dict(), optimizer=optimizer.state_dict(), generator=generator.get_state())
-        torch.save(state | dict(step=step, elapsed=elapsed, history=history), buffer)
-        write_bytes(state_file, buffer.getvalue())
-        recipe = dataclasses.asdict(config)
-        save_checkpoint(args.out / "last.safetensors", model, recipe=recipe, step=step, minutes=elapsed / 60)
-        write_csv(args.out / "log.csv", history)
+        random = gather_random(sampler, accelerator)
+        if chief:
+            parts = dict(network=network.state_dict(), average=average.state_dict(), optimizer=optimizer.state_dict())
+            save_state(state_file, config, position=dataclasses.asdict(here), random=random, **parts)
+            keep("last")
 
-    model.train()
-    bar = tqdm(total=config.train.steps, initial=step, unit="step")
-    while True:
-        progress = step / config.train.steps
-        if config.train.minutes is not None:
-            progress = max(progress, elapsed / 60 / config.train.minutes)
-        if progress >= 1:
-            break
-        start = time.perf_counter()
-        batch = sampler.batch(config.train.batch, device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress, config)
-        terms = rf_step(model, batch, config)
-        if not torch.isfinite(terms["total"]):
-            raise UserError(f"step {step}: the loss is not finite ({ {k: float(v) for k, v in terms.items()} })")
-        optimizer.zero_grad()
-        terms["total"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.clip)
-        optimizer.step()
-        step, elapsed = step + 1, elapsed + time.perf_counter() - start
-        history.append({"step": step, "minutes": elapsed / 60} | {k: v.item() for k, v in terms.items()})
-        bar.update()
-        bar.set_postfix(total=f"{history[-1]['total']:.3f}")
-        if step % config.train.save_every == 0:
-            save()
-    bar.close()
-    save()
+    def keep(name: str) -> None:
+        about = dict(recipe=dataclasses.asdict(config), step=here.step, minutes=here.minutes)
+        save_checkpoint(args.out / f"{name}.safetensors", average.module, **about, validation=here.validations[-1:])
+
+    def validate() -> None:
+        if chief and stage.pairs:
+            figures, pictures = stage.validate(average.module)
+            here.validations.append({"step": here.step, "minutes": round(here.minutes, 2)} | figures)
+            log.write({f"validation/{name}": value for name, value in figures.items()}, here.step, pictures)
+            bar.write(f"step {here.step}: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+            write_csv(args.out / "validation.csv", here.validations)
+            score = -figures[stage.best] if stage.lower_is_better else figures[stage.best]
+            if here.best is None or score > here.best:
+                here.best = score
+                keep("best")
+        accelerator.wait_for_everyone()
+
+    with Interruption() as interruption, Log(args.out, here.step, chief) as log:
+        bar = tqdm(total=train.steps, initial=here.step, unit="step", disable=None if chief else True)
+        begun = time.perf_counter() - 60 * here.minutes
+        while True:
+            here.minutes = (time.perf_counter() - begun) / 60
+            done, stop = largest(accelerator, progress(here.step, here.minutes, train), interruption.requested)
+            if stop or done >= 1:
+                break
+            start, rate = time.perf_counter(), learning_rate(done, train)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            for _ in range(train.accumulate):
+                batch, names = stage.draw(train.batch)
+                with accelerator.accumulate(run_step):
+                    terms = run_step(batch)
+                    values = dict(zip(terms, torch.stack(list(terms.values())).tolist()))
+                    check_finite(values, here.step, names, state_file)
+                    accelerator.backward(terms["total"])
+                    if accelerator.sync_gradients:
+                        norm = float(accelerator.clip_grad_norm_(parameters, train.clip))
+                        if accelerator.scaler is None:  # which in fp16 skips such steps itself
+                            check_finite({"the gradient's norm": norm}, here.step, names, state_file)
+                    optimizer.step()
+                    optimizer.zero_grad()
+            average.update_parameters(network)
+            here.step += 1
+            speed = train.batch * train.accumulate * accelerator.num_processes / (time.perf_counter() - start)
+            run_values = {"learning_rate": rate, "gradient_norm": norm, "samples_per_second": speed}
+            log.write({f"loss/{name}": value for name, value in values.items()} | run_values, here.step)
+            bar.update()
+            bar.set_postfix(total=f"{values['total']:.3f}", samples_per_second=f"{speed:.2f}")
+            if here.step % train.validate_every == 0:
+                validate()
+            if here.step % train.save_every == 0:
+                save()
+        if not stop and (not here.validations or here.validations[-1]["step"] != here.step):
+            validate()
+        save()
+        bar.close()
+    accelerator.end_training()
+    if stop:
+        print(f"stopped after step {here.step}, all is saved in {args.out}/; --resume goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

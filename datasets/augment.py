@@ -6,19 +6,21 @@ import torch
 from torch import Tensor
 
 
-def photometric(modality: str, image: Tensor, generator: torch.Generator) -> Tensor:
-    """A random change of brightness, gamma and noise of ``image`` ``(B, C, H, W)`` in [0, 1]; same shape and range.
+def photometric(modality: str, image: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
+    """A random change of brightness, gamma and noise of each of the images ``(B, C, H, W)`` in [0, 1]; same shape.
 
-    ``modality`` "vi" is also darkened, down to an eighth; "ir" may be inverted (a "black-hot" palette).
+    ``modality`` "vi" is also darkened, down to an eighth; "ir" may be inverted (a "black-hot" palette). ``generator``
+    (CPU) draws how much, ``noise``, on the device of ``image``, the pixel noise. The result lies in [0, 1] too.
     """
 
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * torch.rand((), generator=generator).item()
+    def uniform(low: float, high: float) -> Tensor:
+        values = low + (high - low) * torch.rand(len(image), 1, 1, 1, generator=generator)
+        return values.to(image.device)
 
-    if modality == "ir" and uniform(0, 1) < 0.1:
-        image = 1 - image
-    gamma = math.exp(uniform(-0.4, 0.4))
+    if modality == "ir":
+        image = torch.where(uniform(0, 1) < 0.1, 1 - image, image)
+    gamma = uniform(-0.4, 0.4).exp()
     darkest = 1 / 8 if modality == "vi" else 1 / 2
-    gain = math.exp(uniform(math.log(darkest), math.log(1.3))) if uniform(0, 1) < 0.5 else 1.0
-    noise = uniform(0, 0.02) * torch.randn(image.shape, generator=generator)
-    return (gain * image.clamp(0, 1) ** gamma + noise).clamp(0, 1)
+    gain = torch.where(uniform(0, 1) < 0.5, uniform(math.log(darkest), math.log(1.3)).exp(), 1.0)
+    grain = torch.randn(image.shape, generator=noise, device=image.device)
+    return (gain * image.clamp(0, 1) ** gamma + uniform(0, 0.02) * grain).clamp(0, 1)

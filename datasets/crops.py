@@ -1,130 +1,260 @@
-"""Training batches for registration: aligned pairs in, deformed crops with their true flows out.
+"""Training batches: crops of aligned pairs, with random deformations and their true flows, or with labels.
 
-Crops are sampled straight from the whole images: the deformation belongs to the image, the crop only looks at a
-window of it. A black band, where the warped image would need pixels from outside the original, gives the
-deformation away, so most windows are drawn anew while one shows, up to 24 times: small images that are deformed much
-may still show some.
+Whole images are kept in memory as 8-bit integers. A batch of crops is sampled straight from them, on the training
+device: the deformation belongs to the image, a crop only looks through a window that may be mirrored, turned and
+zoomed. A black band, where the warped image would need pixels from outside the original, gives the deformation away,
+so most windows are drawn anew while one shows, smaller every time.
 """
 
 import bisect
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datasets.augment import photometric
-from datasets.deformation import Ranges, random_deformation
+from datasets.deformation import Deformation, Ranges, apply_affine, apply_linear, random_deformation
 from datasets.paired import Pair, PairedFolders, resize
-from models.warping import pixel_grid, sample
+from datasets.sample import SampleScenes
+from models.warping import pixel_grid, sample, valid_mask, warp
+from utils.colour import luminance
 from utils.config import Data
+from utils.errors import UserError
 
 _WINDOW_TRIES = 24
+_SMALLEST_WINDOW = 0.5  # of the zoom drawn, after the last try
 
 # How much of the affine deformation is taken to be left after a first registration.
 _RESIDUAL = 0.15
 
 
-class CropSampler:
-    """Draws training batches from all sets of ``config``, kept in memory as 8-bit images at ``config.scale``.
+def open_set(config: Data, name: str, labels: bool) -> PairedFolders | SampleScenes:
+    """The pairs of ``config.root/name`` (``SET/SPLIT``), with label maps if asked for; "sample" is the embedded set."""
+    if name == "sample":
+        return SampleScenes()
+    folder = Path(config.root) / name
+    return PairedFolders(folder / "ir", folder / "vi", label=folder / "label" if labels else None)
 
-    Every random choice comes from ``generator``.
+
+def held_out(config: Data, count: int) -> int:
+    """How many of the ``count`` pairs of a training set, the last ones, are kept for validation."""
+    return round(config.hold_out * count)
+
+
+@dataclass
+class Drawn:
+    """The images of a batch: 8-bit channels IR, R, G, B and label, ``(B, C, H, W)``, zero beyond the smaller images.
+
+    ``whole`` and ``reduced`` ``(B, 2)`` are the images' (width, height) before and after the reduction by ``scale``.
     """
 
-    def __init__(self, config: Data, generator: torch.Generator):
-        self.config, self.generator = config, generator
-        reach = (config.rotation, config.translation, config.shear)
-        self.ranges = Ranges(*reach, config.elastic)
-        self.residual_ranges = Ranges(*(_RESIDUAL * value for value in reach), config.elastic)
+    names: list[str]
+    images: Tensor
+    whole: Tensor
+    reduced: Tensor
+
+    def positions(self, points: Tensor) -> Tensor:
+        """Positions in ``images`` of ``points`` ``(B, 2, h, w)`` of the whole images, held inside every image."""
+        whole, reduced = (size.to(points).view(-1, 2, 1, 1) for size in (self.whole, self.reduced))
+        return torch.minimum(((points + 0.5) * (reduced / whole) - 0.5).clamp(min=0), reduced - 1)
+
+
+@dataclass
+class Window:
+    """Where the crops of a batch lie in their images: crop pixel u at ``linear u + origin``."""
+
+    matrix: Tensor  # (B, 2, 3): linear, origin
+    inverse: Tensor  # (B, 2, 2): that of linear
+    sizes: Tensor  # (B, 2): width and height of the images
+
+    def to(self, device: torch.device) -> "Window":
+        return Window(self.matrix.to(device), self.inverse.to(device), self.sizes.to(device))
+
+    def where(self, keep: Tensor, other: "Window") -> "Window":
+        """These windows where ``keep`` ``(B,)``, ``other``, in the same images, elsewhere."""
+        keep = keep.view(-1, 1, 1)
+        matrix, inverse = torch.where(keep, self.matrix, other.matrix), torch.where(keep, self.inverse, other.inverse)
+        return Window(matrix, inverse, self.sizes)
+
+    def positions(self, grid: Tensor) -> Tensor:
+        """Image positions ``(B, 2, h, w)`` of crop pixels ``grid`` of that shape."""
+        return apply_affine(self.matrix, grid)
+
+    def into_crop(self, displacement: Tensor) -> Tensor:
+        """A displacement ``(B, 2, h, w)`` in image pixels as one in crop pixels."""
+        return apply_linear(self.inverse, displacement)
+
+    def inside(self, points: Tensor) -> Tensor:
+        """Which image positions lie between the centres of the image's first and last pixels: ``(B, 1, h, w)``."""
+        last = (self.sizes - 1).view(-1, 2, 1, 1)
+        return ((points >= 0) & (points <= last)).all(dim=1, keepdim=True)
+
+
+class CropSampler:
+    """Draws training batches on ``device`` from all sets of ``config``, kept in memory at ``config.scale``.
+
+    ``labels`` reads the label maps too, as :meth:`labelled` needs them. Every random choice comes from ``seed``;
+    :meth:`state` and :meth:`restore` hold the position. Raises UserError if a set cannot be read, if nothing of it is
+    left to train on, or if an image is too small to crop.
+    """
+
+    def __init__(self, config: Data, seed: int, device: torch.device | str = "cpu", labels: bool = False):
+        self.config, self.device = config, torch.device(device)
+        self.generator = torch.Generator().manual_seed(seed)
+        # Not the same seed: on a CPU both would be one and the same stream.
+        self.noise = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
+        self.ranges = Ranges(config.rotation, config.translation, config.shear, config.elastic)
         self.sets = []
         for name in config.sets:
-            folder = Path(config.root) / name
-            pairs = PairedFolders(folder / "ir", folder / "vi")
-            self.sets.append([self._shrink(pairs[i]) for i in range(len(pairs))])
+            pairs = open_set(config, name, labels)
+            count = len(pairs) - held_out(config, len(pairs))
+            if count < 1:
+                raise UserError(f"{name}: data.hold_out leaves none of its {len(pairs)} pairs to train on")
+            self.sets.append([self._remember(pairs[i], labels) for i in range(count)])
         self.shares = list(itertools.accumulate(config.sets.values()))
 
-    def _shrink(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        size = [round(side * self.config.scale) for side in pair.vi.shape[-2:]]
+    def state(self) -> dict[str, Tensor]:
+        """The random state; :meth:`restore` continues from it exactly, on the same kind of device."""
+        return {"generator": self.generator.get_state(), "noise": self.noise.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.generator.set_state(state["generator"].cpu())
+        # The pixel noise is drawn on the device, and a CPU's state means nothing to a GPU, nor the other way round.
+        if state["noise"].shape == self.noise.get_state().shape:
+            self.noise.set_state(state["noise"].cpu())
+
+    def _remember(self, pair: Pair, labels: bool) -> tuple[str, Tensor, tuple[int, int]]:
+        """Name, the channels IR, R, G, B and label as 8-bit integers, and the whole size (width, height)."""
         pair = pair.in_vi_frame()
-        images = [pair.ir.mean(dim=0, keepdim=True), pair.vi.expand(3, -1, -1)]
-        if size != list(pair.vi.shape[-2:]):
-            images = [resize(x, size) for x in images]
-        return tuple((x * 255).round().to(torch.uint8) for x in images)
+        height, width = pair.vi.shape[-2:]
+        size = [round(side * self.config.scale) for side in (height, width)]
+        if min(size) < 2:
+            raise UserError(f"{pair.name}: {height}x{width} pixels are too few for crops at scale {self.config.scale}")
+        images = torch.cat((pair.ir.mean(dim=0, keepdim=True), pair.vi.expand(3, -1, -1)))
+        if size != [height, width]:
+            images = resize(images, size)
+        channels = [(images * 255).round().to(torch.uint8)]
+        if labels:
+            label = F.interpolate(pair.label[None, None].float(), size, mode="nearest-exact")[0]
+            channels.append(label.to(torch.uint8))
+        return pair.name, torch.cat(channels), (width, height)
 
-    def _uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * torch.rand((), generator=self.generator).item()
+    def _uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=self.generator)
 
-    def batch(self, size: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """``size`` pairs on ``device``; in the first half the IR image is deformed, in the second the VI image.
+    def _draw_images(self, size: int) -> Drawn:
+        drawn = []
+        for pick, place in self._uniform(size, 2).tolist():
+            pairs = self.sets[min(bisect.bisect(self.shares, pick * self.shares[-1]), len(self.sets) - 1)]
+            drawn.append(pairs[int(place * len(pairs))])
+        names, images, whole = zip(*drawn)
+        reduced = [(image.shape[2], image.shape[1]) for image in images]
+        width, height = (max(sides) for sides in zip(*reduced))
+        stacked = torch.zeros(size, images[0].shape[0], height, width, dtype=torch.uint8)
+        for canvas, image in zip(stacked, images):
+            canvas[:, : image.shape[1], : image.shape[2]] = image
+        whole, reduced = (torch.tensor(sizes, dtype=torch.float32) for sizes in (whole, reduced))
+        return Drawn(list(names), stacked.to(self.device), whole, reduced)
 
-        ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1]; ``flow_ir2vi`` and ``flow_vi2ir``
-        ``(B, 2, c, c)`` in pixels, the true fields that warp IR onto VI and VI onto IR; ``valid_ir2vi`` and
-        ``valid_vi2ir`` ``(B, 1, c, c)``, 1 where the pixel and its partner show image content.
-        """
-        items = [self._item("ir" if i < (size + 1) // 2 else "vi") for i in range(size)]
-        return {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}
+    def _draw_windows(self, sizes: Tensor, turns: Tensor, shrink: float = 1.0) -> Window:
+        """Windows in images of whole ``sizes``, ``turns`` ``(B, 2, 2)`` their mirroring and quarter turns."""
+        config, count = self.config, len(sizes)
+        zoom = self._uniform(count, low=config.zoom[0], high=config.zoom[1]) / config.scale
+        zoom = torch.minimum(zoom, (sizes.amin(dim=1) - 1) / config.crop) * shrink
+        half = zoom[:, None] * (config.crop - 1) / 2
+        centre = half + self._uniform(count, 2) * (sizes - 1 - 2 * half)
+        linear = zoom.view(-1, 1, 1) * turns
+        middle = torch.full((count, 2, 1), (config.crop - 1) / 2)
+        matrix = torch.cat((linear, centre[:, :, None] - linear @ middle), dim=2)
+        return Window(matrix, torch.linalg.inv(linear), sizes)
 
-    def _draw_pair(self) -> tuple[Tensor, Tensor]:
-        pairs = self.sets[bisect.bisect(self.shares, self._uniform(0, self.shares[-1] * 0.999999))]
-        index = int(torch.randint(len(pairs), (), generator=self.generator))
-        ir, vi = (x.float() / 255 for x in pairs[index])
-        if self._uniform(0, 1) < 0.5:
-            ir, vi = ir.flip(-1), vi.flip(-1)
-        if self.config.quarter_turns:
-            turns = int(self._uniform(0, 4))
-            ir, vi = ir.rot90(turns, (-2, -1)), vi.rot90(turns, (-2, -1))
-        return ir, vi
+    def _draw_turns(self, count: int) -> Tensor:
+        """Linear maps ``(B, 2, 2)`` that mirror left and right or, with quarter turns, all eight of a square."""
+        signs = torch.where(self._uniform(count, 2) < 0.5, -1.0, 1.0)
+        if not self.config.quarter_turns:
+            signs[:, 1] = 1
+            return torch.diag_embed(signs)
+        turns, swap = torch.diag_embed(signs), self._uniform(count, 1, 1) < 0.5
+        return torch.where(swap, turns.flip(1), turns)
 
-    def _item(self, moving: str) -> dict[str, Tensor]:
-        config = self.config
-        ir, vi = self._draw_pair()
-        full = tuple(round(side / config.scale) for side in ir.shape[-2:])
-        band_allowed = self._uniform(0, 1) < config.band
-        ranges = self.residual_ranges if self._uniform(0, 1) < config.residual else self.ranges
-        for _ in range(_WINDOW_TRIES):
-            zoom = self._uniform(*config.zoom) / config.scale
-            zoom = min(zoom, (min(full) - 1) / config.crop)
-            corner = [self._uniform(0, side - config.crop * zoom) for side in full]
-            deformation = random_deformation(1, full, ranges, self.generator)
-            origin = torch.tensor([corner[1], corner[0]]).view(1, 2, 1, 1)
-            grid = pixel_grid(config.crop, config.crop, like=ir)
-            window = origin + zoom * grid
-            border = window[:, :, [0, -1]].transpose(2, 3), window[:, :, :, [0, -1]]
-            edge = torch.cat(border, dim=2)
-            seen = edge + deformation.displacement(edge)
-            if band_allowed or bool(_inside(seen, full).all()):
+    def _grid(self, count: int) -> Tensor:
+        """The pixels of ``count`` crops, ``(B, 2, c, c)``."""
+        side = self.config.crop
+        return pixel_grid(side, side, like=torch.zeros(1, device=self.device)).expand(count, -1, -1, -1)
+
+    def _place_windows(self, sizes: Tensor, turns: Tensor, deformation: Deformation, band_allowed: Tensor) -> Window:
+        """Windows, on the device, whose deformed content shows no black band, as far as tries go and where none may."""
+        grid = self._grid(len(sizes))
+        # What a window shows is bounded by what its edge shows.
+        edge = torch.cat((grid[:, :, [0, -1]].transpose(2, 3), grid[:, :, :, [0, -1]]), dim=2)
+        window, settled = None, torch.zeros(len(sizes), dtype=torch.bool)
+        for attempt in range(_WINDOW_TRIES):
+            new = self._draw_windows(sizes, turns, shrink=1 - (1 - _SMALLEST_WINDOW) * attempt / _WINDOW_TRIES)
+            window = new if window is None else window.where(settled, new)
+            here = window.to(self.device)
+            seen = here.positions(edge)
+            bandless = here.inside(seen + deformation.displacement(seen)).flatten(1).all(dim=1).cpu()
+            settled = settled | bandless | band_allowed
+            if settled.all():
                 break
-        d = deformation.displacement(window)
-        phi = deformation.inverse_displacement(window)
-        content = _inside(window + d, full)
+        return here
 
-        images = {"ir": ir, "vi": vi}
-        positions = {"ir": window, "vi": window} | {moving: window + d}
-        crops = {
-            name: photometric(name, _read(image, positions[name], config.scale), self.generator)
-            for name, image in images.items()
+    def deformed(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
+        """Stage RF: ``size`` images, deformed, as 2 ``size`` pairs, and the images' names.
+
+        Pair i is (warped IR, VI), pair i + ``size`` its counterpart (IR, warped VI): the same crop, both images in
+        place of their counterparts'. ``ir`` and ``y`` (the luminance of VI) ``(2B, 1, c, c)`` in [0, 1];
+        ``match_ir`` ``(2B, 1, c, c)`` and ``match_vi`` ``(2B, 3, c, c)``, the same with photometric augmentation, for
+        the matcher; ``flow_ir2vi`` and ``flow_vi2ir`` ``(2B, 2, c, c)`` in pixels, the true fields that warp IR onto VI
+        and VI onto IR; ``valid_ir2vi`` and ``valid_vi2ir`` ``(2B, 1, c, c)``, 1 where the pixel and its partner show
+        image content.
+        """
+        drawn, turns = self._draw_images(size), self._draw_turns(size)
+        band_allowed = self._uniform(size) < self.config.band
+        affine = torch.where(self._uniform(size) < self.config.residual, _RESIDUAL, 1.0)
+        deformation = random_deformation(size, drawn.whole.flip(1), self.ranges, self.generator, self.device, affine)
+        window = self._place_windows(drawn.whole, turns, deformation, band_allowed)
+        p = window.positions(self._grid(size))
+        d, phi = deformation.displacement(p), deformation.inverse_displacement(p)
+        content = window.inside(p + d)
+        images = drawn.images[:, :4].float() / 255
+        still, warped = (sample(images, drawn.positions(points), padding="border") for points in (p, p + d))
+        warped = warped * content
+
+        ir = torch.cat((warped[:, :1], still[:, :1]))
+        vi = torch.cat((still[:, 1:], warped[:, 1:]))
+        shown = torch.cat((content, torch.ones_like(content)))
+        match_ir = photometric("ir", ir, self.generator, self.noise) * shown
+        match_vi = photometric("vi", vi, self.generator, self.noise) * shown.roll(size, 0)
+
+        register, deform = window.into_crop(phi), window.into_crop(d)
+        # Visible is a partner that lies in the crop and, in the warped image, not in its band.
+        valid_register = (warp(content.float(), register) > 0.999).float()
+        valid_deform = content * valid_mask(deform)
+        batch = {
+            "ir": ir,
+            "y": luminance(vi),
+            "match_ir": match_ir,
+            "match_vi": match_vi,
+            "flow_ir2vi": torch.cat((register, deform)),
+            "flow_vi2ir": torch.cat((deform, register)),
+            "valid_ir2vi": torch.cat((valid_register, valid_deform)),
+            "valid_vi2ir": torch.cat((valid_deform, valid_register)),
         }
-        crops[moving] = crops[moving] * content
-        # In crop pixels, a partner is visible if it lies in the crop and, going to the moved image, not in its band.
-        position = grid + phi / zoom
-        partner = sample(content.float(), position) > 0.999
-        forward = f"{moving}2{'vi' if moving == 'ir' else 'ir'}"
-        backward = "2".join(reversed(forward.split("2")))
-        return {
-            "ir": crops["ir"][0],
-            "vi": crops["vi"][0],
-            f"flow_{forward}": phi[0] / zoom,
-            f"flow_{backward}": d[0] / zoom,
-            f"valid_{forward}": partner[0].float(),
-            f"valid_{backward}": (content & _inside(grid + d / zoom, (config.crop, config.crop)))[0].float(),
-        }
+        return batch, drawn.names
 
+    def labelled(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
+        """Stages FS and SEG: ``size`` aligned crops with labels, and the images' names.
 
-def _inside(points: Tensor, size: tuple[int, int]) -> Tensor:
-    last = torch.tensor([size[1] - 1, size[0] - 1], dtype=points.dtype).view(1, 2, 1, 1)
-    return ((points >= 0) & (points <= last)).all(dim=1, keepdim=True)
-
-
-def _read(image: Tensor, points: Tensor, scale: float) -> Tensor:
-    """Sample a reduced ``image`` ``(C, h, w)`` at ``points`` given in pixels of the whole image."""
-    return sample(image[None], (points + 0.5) * scale - 0.5, padding="border")
+        ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1]; ``label`` ``(B, c, c)`` int64.
+        """
+        drawn = self._draw_images(size)
+        window = self._draw_windows(drawn.whole, self._draw_turns(size)).to(self.device)
+        positions = drawn.positions(window.positions(self._grid(size)))
+        crops = sample(drawn.images[:, :4].float() / 255, positions, padding="border")
+        # Classes do not mix: a label is that of the nearest pixel.
+        label = sample(drawn.images[:, 4:].float(), positions.round(), padding="border")[:, 0].round().long()
+        return {"ir": crops[:, :1], "vi": crops[:, 1:], "label": label}, drawn.names

@@ -42,7 +42,7 @@ TEST = Ranges(rotation=7.0, translation=0.025, elastic=1.2)
 
 
 class Deformation:
-    """A batch of deformations of images of ``size`` (height, width); see the module's text.
+    """A batch of deformations of images of ``size`` (height, width), or up to that size; see the module's text.
 
     ``matrix`` ``(B, 2, 3)`` is the affine map A in pixels, ``elastic`` ``(B, 2, h, w)`` the elastic field e in pixels
     on a grid of every 8th pixel that reaches 128 px beyond the frame.
@@ -82,42 +82,53 @@ class Deformation:
 
 def apply_affine(matrix: Tensor, points: Tensor) -> Tensor:
     """Map ``points`` ``(B, 2, h, w)`` (x, y) by ``matrix`` ``(B, 2, 3)``."""
-    flat = matrix[:, :, :2] @ points.flatten(2) + matrix[:, :, 2:]
-    return flat.view_as(points)
+    return apply_linear(matrix[:, :, :2], points) + matrix[:, :, 2, None, None]
+
+
+def apply_linear(linear: Tensor, vectors: Tensor) -> Tensor:
+    """Map ``vectors`` ``(B, 2, h, w)`` (x, y) by ``linear`` ``(B, 2, 2)``."""
+    # Not a matrix product: GPUs may round those to ten bits (TF32), half a pixel in a thousand.
+    to_x, to_y = (linear[:, row, :, None, None] * vectors for row in range(2))
+    return torch.stack((to_x.sum(dim=1), to_y.sum(dim=1)), dim=1)
 
 
 def random_deformation(
     batch: int,
-    size: tuple[int, int],
+    size: tuple[int, int] | Tensor,
     ranges: Ranges,
     generator: torch.Generator,
     device: torch.device | str = "cpu",
+    affine: Tensor | None = None,
 ) -> Deformation:
-    """Draw ``batch`` deformations for images of ``size`` (height, width) on ``device``.
+    """Draw ``batch`` deformations on ``device`` for images of ``size``: one (height, width), or ``(B, 2)`` of them.
 
-    The random numbers come from ``generator`` on the CPU, so that a seed gives the same fields on every device.
+    ``affine`` ``(B,)`` scales the ranges of the affine part, sample by sample. The random numbers come from
+    ``generator`` on the CPU, so that a seed gives the same fields on every device.
     """
-    height, width = size
 
     def uniform(*shape: int) -> Tensor:
         return 2 * torch.rand(*shape, generator=generator) - 1
 
-    angle = uniform(batch) * math.radians(ranges.rotation) * max(size) / 500
+    sizes = torch.as_tensor(size, dtype=torch.float32).expand(batch, 2)
+    longer = sizes.amax(dim=1)
+    reach = torch.ones(batch) if affine is None else affine
+    angle = uniform(batch) * math.radians(ranges.rotation) * longer / 500 * reach
     cos, sin = torch.cos(angle), torch.sin(angle)
     linear = torch.stack((cos, -sin, sin, cos), dim=1).view(batch, 2, 2)
-    linear = linear + ranges.shear * uniform(batch, 2, 2)
-    shift = ranges.translation * uniform(batch, 2) * max(size)
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2]).view(1, 2, 1)
+    linear = linear + ranges.shear * uniform(batch, 2, 2) * reach.view(-1, 1, 1)
+    shift = ranges.translation * uniform(batch, 2) * longer[:, None] * reach[:, None]
+    centre = ((sizes.flip(1) - 1) / 2)[:, :, None]
     offset = centre - linear @ centre + shift[:, :, None]
     matrix = torch.cat((linear, offset), dim=2)
 
-    cells = [math.ceil((side + 2 * _MARGIN) / _SPACING) + 1 for side in size]
+    height, width = (int(side) for side in sizes.amax(dim=0))
+    cells = [math.ceil((side + 2 * _MARGIN) / _SPACING) + 1 for side in (height, width)]
     sigma = _ELASTIC_SIGMA / _SPACING
     kernel = gaussian_kernel(6 * math.ceil(sigma) + 1, sigma)
     noise = uniform(batch, 2, *(n + kernel.numel() - 1 for n in cells))
     half = kernel.numel() // 2
-    field = blur(noise, kernel, border="zero")[:, :, half:-half, half:-half]
+    field = blur(noise.to(device), kernel, border="zero")[:, :, half:-half, half:-half]
     # Uniform noise in [-1, 1] has variance 1/3; filtering scales it by the sum of squared weights.
     deviation = math.sqrt(1 / 3) * float(kernel.square().sum())
     elastic = field * (ranges.elastic / deviation)
-    return Deformation(matrix.to(device), elastic.to(device), size)
+    return Deformation(matrix.to(device), elastic, (height, width))

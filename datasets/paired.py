@@ -1,16 +1,18 @@
 """Paired folders of infrared and visible images, and the layouts of MSRS and RoadScene on top of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 import torch
 import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from models.bisenet import CLASSES
 from models.warping import grid_to_flow
 from utils.errors import UserError
 from utils.images import EXTENSIONS, read_image
@@ -26,7 +28,8 @@ class Pair:
     """One sample. Images are float32 in [0, 1]: ``ir`` ``(1 or 3, H, W)``, ``vi`` ``(1 or 3, H, W)``.
 
     Where the layout has them: ``ir_warp``, a deformed IR image ``(1 or 3, H, W)``, and ``flow`` ``(2, H, W)`` in
-    pixels, the true displacement d with ``ir_warp(q) = ir(q + d(q))``.
+    pixels, the true displacement d with ``ir_warp(q) = ir(q + d(q))``; ``label`` ``(H, W)`` int64, the classes of VI's
+    pixels, 255 where none is given.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Pair:
     vi: Tensor
     ir_warp: Tensor | None = None
     flow: Tensor | None = None
+    label: Tensor | None = None
 
     def in_vi_frame(self) -> "Pair":
         """The pair with its IR images resized to VI's size, since cameras differ in resolution.
@@ -48,7 +52,7 @@ class Pair:
                 f"IR is {tuple(self.ir.shape[-2:])} and VI {tuple(size)}; with a true flow both must agree"
             )
         ir, ir_warp = (None if image is None else resize(image, size) for image in (self.ir, self.ir_warp))
-        return Pair(self.name, ir, self.vi, ir_warp)
+        return replace(self, ir=ir, ir_warp=ir_warp)
 
 
 class PairedFolders(Dataset):
@@ -58,9 +62,11 @@ class PairedFolders(Dataset):
         VI/NAME.(any of these)
         IR_WARP/NAME.(any of these)                 optional: the deformed IR images
         FLOW/NAME[.png].mat                         optional: their true displacement
+        LABEL/NAME.png                              optional: 8-bit maps of the classes of VI's pixels
 
-    ``ir`` and ``vi`` are folders, or two single files, which form a pair whatever their names. A 16-bit IR image
-    is stretched between its percentiles (:func:`utils.images.read_image`). The IR image keeps its own size.
+    ``ir``, ``vi`` and ``label`` are folders, or single files, which belong together whatever their names. A 16-bit IR
+    image is stretched between its percentiles (:func:`utils.images.read_image`). The IR image keeps its own size.
+    ``num_classes`` says which classes a label may hold (:func:`read_label`).
 
     Raises UserError for a missing folder, a folder without images, two files of one stem, or an image without
     its partner, naming them.
@@ -72,18 +78,25 @@ class PairedFolders(Dataset):
         vi: str | Path,
         ir_warp: str | Path | None = None,
         flow: str | Path | None = None,
+        label: str | Path | None = None,
+        num_classes: int = len(CLASSES),
     ):
         ir, vi = Path(ir), Path(vi)
         if ir.is_file() and vi.is_file():
             self.names = [vi.stem]
             self.files = {"ir": {vi.stem: ir}, "vi": {vi.stem: vi}}
+            if label is not None:
+                self.files["label"] = {vi.stem: Path(label)}
         else:
             self.files = {"ir": images_by_stem(ir), "vi": images_by_stem(vi)}
             if ir_warp is not None:
                 self.files["ir_warp"] = images_by_stem(Path(ir_warp))
+            if label is not None:
+                self.files["label"] = images_by_stem(Path(label))
             self.names = sorted(self.files["vi"])
             self._check_partners()
         self.flow = None if flow is None else Path(flow)
+        self.num_classes = num_classes
 
     def _check_partners(self) -> None:
         stems = {name for files in self.files.values() for name in files}
@@ -100,18 +113,29 @@ class PairedFolders(Dataset):
         """Whether the true displacements are known."""
         return self.flow is not None
 
+    @property
+    def has_label(self) -> bool:
+        """Whether the true classes are known."""
+        return "label" in self.files
+
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Pair:
         name = self.names[index]
-        images = {modality: read_image(files[name], stretch=modality != "vi") for modality, files in self.files.items()}
-        flow = None
+        paths = {part: files[name] for part, files in self.files.items()}
+        label_path = paths.pop("label", None)
+        images = {modality: read_image(path, stretch=modality != "vi") for modality, path in paths.items()}
+        flow, label = None, None
         if self.flow is not None:
             flow = read_flow(self.flow, name)
             if flow.shape[-2:] != images["ir"].shape[-2:]:
                 raise UserError(f"{self.flow}: the flow of {name} and its image differ in size")
-        return Pair(name, flow=flow, **images)
+        if label_path is not None:
+            label = read_label(label_path, self.num_classes)
+            if label.shape != images["vi"].shape[-2:]:
+                raise UserError(f"{label_path}: the label and the visible image of {name} differ in size")
+        return Pair(name, flow=flow, label=label, **images)
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
@@ -149,10 +173,31 @@ def read_flow(folder: Path, name: str) -> Tensor:
     return grid_to_flow(torch.from_numpy(grid))[0]
 
 
-def test_set(data_root: str | Path, name: str) -> PairedFolders:
+def read_label(path: str | Path, num_classes: int = len(CLASSES)) -> Tensor:
+    """A class map ``(H, W)`` int64 from an 8-bit PNG of one channel (gray, or indices of a palette).
+
+    Its values are 0..num_classes - 1, or 255 where a pixel has no label; anything else is a UserError naming the file.
+    """
+    try:
+        with Image.open(path) as image:
+            kind = f"{image.format} of mode {image.mode}"
+            pixels = np.asarray(image)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a readable class map ({error})") from error
+    if kind not in ("PNG of mode L", "PNG of mode P"):
+        raise UserError(f"{path}: a {kind}; a class map is an 8-bit PNG of one channel")
+    outside = pixels[(pixels >= num_classes) & (pixels != 255)]
+    if outside.size:
+        raise UserError(f"{path}: holds class {outside[0]}, expected 0..{num_classes - 1}, or 255 for no label")
+    return torch.from_numpy(pixels.astype(np.int64))
+
+
+def test_set(data_root: str | Path, name: str, num_classes: int = len(CLASSES)) -> PairedFolders:
     """The registration test set ``name`` ("MSRS" or "RoadScene") under ``data_root``, in either layout::
 
-    DATA_ROOT/NAME/test/{ir,vi[,ir_warp,flow]}          this project's
+    DATA_ROOT/NAME/test/{ir,vi[,ir_warp,flow,label]}    this project's
     DATA_ROOT/[dataset/]test/NAME/{ir,vi,ir_warp,flow}  the authors', as they ship it
     """
     root = Path(data_root)
@@ -160,5 +205,5 @@ def test_set(data_root: str | Path, name: str) -> PairedFolders:
     folder = next((c for c in candidates if c.is_dir()), None)
     if folder is None:
         raise UserError(f"{candidates[0]}: no such folder (nor {candidates[1]}); --data_root must hold {name}")
-    extra = {part: folder / part for part in ("ir_warp", "flow") if (folder / part).is_dir()}
-    return PairedFolders(folder / "ir", folder / "vi", **extra)
+    extra = {part: folder / part for part in ("ir_warp", "flow", "label") if (folder / part).is_dir()}
+    return PairedFolders(folder / "ir", folder / "vi", num_classes=num_classes, **extra)

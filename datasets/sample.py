@@ -13,10 +13,11 @@ _SCENES = 3
 class SampleScenes:
     """A few street scenes at dusk, 480 x 640; the IR image is deformed like those of the test sets.
 
-    Indexing gives :class:`datasets.paired.Pair` with ``ir_warp`` and ``flow``.
+    Indexing gives :class:`datasets.paired.Pair` with ``ir_warp``, ``flow`` and ``label``.
     """
 
     has_flow = True
+    has_label = True
 
     def __init__(self):
         self.names = [f"street_{seed}" for seed in range(_SCENES)]
@@ -29,4 +30,4 @@ class SampleScenes:
         generator = torch.Generator().manual_seed(index)
         flow = random_deformation(1, tuple(scene["ir"].shape[-2:]), TEST, generator).displacement()
         ir_warp = warp(scene["ir"][None], flow)[0]
-        return Pair(self.names[index], scene["ir"], scene["vi"], ir_warp, flow[0])
+        return Pair(self.names[index], scene["ir"], scene["vi"], ir_warp, flow[0], scene["label"])

@@ -1,17 +1,13 @@
-"""Losses on flows: end-point error and smoothness. Flows are ``(B, 2, H, W)`` in pixels."""
+"""Losses on flows: end-point error, smoothness and border suppression. Flows are ``(B, 2, H, W)`` in pixels."""
 
+import torch
 from torch import Tensor
 
-from models.warping import resize_flow
+from losses.basics import masked_mean, second_differences
+from models.warping import pixel_grid, resize_flow
 
 # Later scales matter more; the last flow is the result.
 SCALE_WEIGHTS = (0.3, 0.5, 1.0)
-
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of ``x`` where ``mask`` (broadcast to it, 0 to 1) is set; 0 if it is set nowhere."""
-    mask = mask.expand_as(x)
-    return (x * mask).sum() / mask.sum().clamp(min=1)
 
 
 def end_point(flows: list[Tensor], target: Tensor, valid: Tensor) -> Tensor:
@@ -31,9 +27,18 @@ def end_point(flows: list[Tensor], target: Tensor, valid: Tensor) -> Tensor:
 
 def smoothness(flows: list[Tensor]) -> Tensor:
     """Mean absolute second differences of the flows of all scales, along x and y, summed over scales."""
-    total = flows[0].new_zeros(())
-    for flow in flows:
-        along_y = flow[:, :, 2:] - 2 * flow[:, :, 1:-1] + flow[:, :, :-2]
-        along_x = flow[:, :, :, 2:] - 2 * flow[:, :, :, 1:-1] + flow[:, :, :, :-2]
-        total = total + along_y.abs().mean() + along_x.abs().mean()
-    return total
+    return sum(difference.abs().mean() for flow in flows for difference in second_differences(flow))
+
+
+def border(flow: Tensor, valid: Tensor) -> Tensor:
+    """Border suppression: mean over ``valid`` of how far, in pixels, ``p + flow(p)`` lies outside the frame.
+
+    ``valid`` ``(B, 1, H, W)`` marks the pixels whose true partner lies inside, where a warp must not fetch black from
+    outside. Per axis ``max(0, -x) + max(0, x - last)``; 0 for a flow that stays inside. The paper names such a term
+    without a formula; this one is ours.
+    """
+    height, width = flow.shape[-2:]
+    position = pixel_grid(height, width, like=flow) + flow
+    last = torch.tensor([width - 1.0, height - 1.0], device=flow.device).view(1, 2, 1, 1)
+    outside = (-position).clamp(min=0) + (position - last).clamp(min=0)
+    return masked_mean(outside.sum(dim=1, keepdim=True), valid)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from models.bisenet import BiSeNet
 from models.published import is_published, rename_published
 from models.superfusion import SuperFusion
 from utils.checkpoint import load_strictly, read_weights
@@ -26,6 +27,15 @@ def load_model(path: str | Path) -> SuperFusion:
     """The SuperFusion model that a checkpoint (ours, or the authors') was made with, weights loaded, in eval mode."""
     content, metadata = read_weights(path)
     model = SuperFusion(**_architecture(content, metadata, path))
+    _load(model, content, metadata, path)
+    return model.eval()
+
+
+def load_segmenter(path: str | Path) -> BiSeNet:
+    """The BiSeNet of a checkpoint of ours, or of SeAFusion's released file (nine classes), in eval mode."""
+    content, metadata = read_weights(path)
+    ours = metadata.get("kind") == "BiSeNet"
+    model = BiSeNet(**metadata["architecture"]) if ours else BiSeNet()
     _load(model, content, metadata, path)
     return model.eval()
 

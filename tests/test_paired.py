@@ -7,7 +7,7 @@ import scipy.io
 import torch
 
 from datasets import paired
-from datasets.paired import PairedFolders, read_flow
+from datasets.paired import PairedFolders, read_flow, read_label
 from datasets.sample import SampleScenes
 from models.warping import flow_to_grid, warp
 from utils.errors import UserError
@@ -89,3 +89,51 @@ def test_the_embedded_sample_is_deformed_by_its_flow():
     pair = pairs[0]
     assert pair.vi.shape == (3, 480, 640) and pair.flow.norm(dim=0).mean() > 2
     assert torch.allclose(pair.ir_warp, warp(pair.ir[None], pair.flow[None])[0])
+
+
+def write_label(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.asarray(values, np.uint8))
+
+
+def test_labels_come_with_the_visible_image(tmp_path):
+    write(tmp_path / "S" / "test" / "ir" / "a.png", size=(16, 20))
+    write(tmp_path / "S" / "test" / "vi" / "a.png", channels=3)
+    label = np.arange(32 * 40).reshape(32, 40) % 9
+    label[0] = 255
+    write_label(tmp_path / "S" / "test" / "label" / "a.png", label)
+    pairs = paired.test_set(tmp_path, "S")
+    pair = pairs[0].in_vi_frame()
+    assert pairs.has_label and pair.ir.shape == (1, 32, 40)
+    assert pair.label.dtype == torch.int64 and np.array_equal(pair.label, label)
+    folder = tmp_path / "S" / "test"
+    assert PairedFolders(folder / "ir", folder / "vi")[0].label is None
+    single = PairedFolders(*(folder / part / "a.png" for part in ("ir", "vi")), label=folder / "label" / "a.png")
+    assert torch.equal(single[0].label, pair.label)
+
+
+def test_bad_labels_are_named(tmp_path):
+    for part in ("ir", "vi"):
+        write(tmp_path / part / "a.png")
+    write_label(tmp_path / "label" / "a.png", np.full((32, 40), 8))
+    pairs = PairedFolders(tmp_path / "ir", tmp_path / "vi", label=tmp_path / "label", num_classes=5)
+    with pytest.raises(UserError, match="label/a.png: holds class 8, expected 0..4, or 255"):
+        pairs[0]
+    write_label(tmp_path / "label" / "a.png", np.zeros((32, 41)))
+    with pytest.raises(UserError, match="label/a.png: the label and the visible image of a differ in size"):
+        pairs[0]
+    with pytest.raises(UserError, match="a.png: no such file"):
+        read_label(tmp_path / "a.png")
+    write(tmp_path / "c.png", channels=3)
+    write(tmp_path / "d.png", dtype=np.uint16)
+    write(tmp_path / "e.jpg")
+    for name, kind in (("c.png", "PNG of mode RGB"), ("d.png", "PNG of mode I;16"), ("e.jpg", "JPEG of mode L")):
+        with pytest.raises(UserError, match=f"{name}: a {kind}; a class map is an 8-bit PNG of one channel"):
+            read_label(tmp_path / name)
+    (tmp_path / "f.png").write_bytes((tmp_path / "c.png").read_bytes()[:300])
+    with pytest.raises(UserError, match="f.png: not a readable class map"):
+        read_label(tmp_path / "f.png")
+    write(tmp_path / "vi" / "b.png")
+    write(tmp_path / "ir" / "b.png")
+    with pytest.raises(UserError, match="label: no label image for b"):
+        PairedFolders(tmp_path / "ir", tmp_path / "vi", label=tmp_path / "label")

@@ -12,29 +12,43 @@ from utils.errors import UserError
 
 @dataclass
 class Data:
-    """What to train on. ``root`` holds ``SET/SPLIT/{ir,vi}``; ``sets`` gives each ``SET/SPLIT`` its share."""
+    """What to train on. ``root`` holds ``SET/SPLIT/{ir,vi[,label]}``; the set "sample" is embedded, without files."""
 
     root: str = "data"
-    sets: dict[str, float] = field(default_factory=lambda: {"RoadScene/train": 1.0})
+    sets: dict[str, float] = field(default_factory=lambda: {"RoadScene/train": 1.0})  # each SET/SPLIT and its share
+    val: list[str] = field(default_factory=list)  # validate on these SET/SPLIT ...
+    hold_out: float = 0.0  # ... and on this share of each training set, the last by name, which is then not trained on
+    val_pairs: int = 20  # the most pairs of one set to validate on
     scale: float = 1.0  # images are reduced to this share of their size before cropping
     crop: int = 256
     zoom: tuple[float, float] = (0.75, 1.1)  # image pixels a crop pixel covers, relative to the scale
     band: float = 0.33  # share of samples placed without regard to the black band of the warped image
     residual: float = 0.0  # share of samples that are nearly registered, as a second pass of the matcher finds them
     quarter_turns: bool = False
-    rotation: float = 10.0
+    rotation: float = 10.0  # this and the next three: see datasets/deformation.py
     translation: float = 0.05
     shear: float = 0.03
     elastic: float = 1.6
+    input: str = "vi"  # what stage SEG segments: vi, ir or fused (by the model of train.init)
 
 
 @dataclass
 class Loss:
-    """Weights of the terms; a term with weight 0 is not computed."""
+    """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first nine."""
 
-    end_point: float = 1.0
+    photometric: float = 10.0
+    end_point_register: float = 1.0  # the field that undoes the deformation, as at test time
+    end_point_deform: float = 1.0  # the deformation itself, the other direction
     smoothness: float = 0.1
-    fusion: float = 10.0
+    border: float = 1.0
+    fusion: float = 10.0  # times the next three
+    gradient: float = 0.6
+    structure: float = 0.3
+    intensity: float = 0.1
+    consistency: float = 1.0
+    semantic: float = 1.0  # stage FS, beside the fusion terms
+    cross_entropy: float = 1.0  # stage SEG
+    lovasz: float = 1.0  # stage SEG
 
 
 @dataclass
@@ -43,27 +57,51 @@ class Train:
 
     steps: int = 20000
     minutes: float | None = None
-    batch: int = 16
-    fusion_pairs: int = 4  # pairs of a batch that also go through fusion, the costlier network at full size
+    batch: int = 16  # images a step and process; in stage RF each gives two pairs, (warped IR, VI) and (IR, warped VI)
+    accumulate: int = 1  # batches whose gradients make one step
+    fusion_batch: int = 16  # of the images of a batch in stage RF, those that also go through fusion
     lr: float = 1e-3
     warmup: float = 0.02  # share of the run
     decay: float = 0.6  # share of the run over which the learning rate falls, to a thousandth at its end
     weight_decay: float = 1e-5
     clip: float = 5.0
-    bfloat16: bool = False
+    ema: float = 0.999  # decay of the averaged weights, which are those validated and kept; 0: no average
+    precision: str = "no"  # mixed precision: no, bf16 or fp16
+    channels_last: bool = False  # for GPUs with tensor cores; many times slower on a CPU with bf16
+    compile: bool = False  # torch.compile the networks
     seed: int = 0
     save_every: int = 200
-    init: str | None = None  # start from these weights
+    validate_every: int = 500
+    init: str | None = None  # SuperFusion weights to start from (stage SEG: to fuse with)
+    segmenter: str | None = None  # BiSeNet weights: the frozen segmenter of stage FS, where stage SEG starts
 
 
 @dataclass
 class Config:
     """A training run: ``model`` holds SuperFusion's constructor arguments."""
 
+    stage: str = "RF"  # RF: registration and fusion; FS: fusion for segmentation; SEG: the segmenter
     model: dict[str, Any] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
     loss: Loss = field(default_factory=Loss)
     train: Train = field(default_factory=Train)
+
+    def check(self, source: str) -> None:
+        """Raise UserError, naming ``source``, for values that no run could use."""
+        for key, value, known in (
+            ("stage", self.stage, ("RF", "FS", "SEG")),
+            ("data.input", self.data.input, ("vi", "ir", "fused")),
+            ("train.precision", self.train.precision, ("no", "bf16", "fp16")),
+        ):
+            if value not in known:
+                raise UserError(f"{source}: {key} is {value!r}; use one of {', '.join(known)}")
+        for key in ("batch", "accumulate", "steps", "save_every", "validate_every"):
+            if getattr(self.train, key) < 1:
+                raise UserError(f"{source}: train.{key} is {getattr(self.train, key)}; it must be at least 1")
+        if not 0 <= self.data.hold_out < 1:
+            raise UserError(f"{source}: data.hold_out is {self.data.hold_out}; it must be a share below 1")
+        if not self.data.sets or min(self.data.sets.values()) < 0 or not sum(self.data.sets.values()):
+            raise UserError(f"{source}: data.sets needs at least one set, and shares that are not negative")
 
 
 def load_config(path: str | Path, assignments: list[str] = ()) -> Config:
@@ -86,6 +124,7 @@ def load_config(path: str | Path, assignments: list[str] = ()) -> Config:
         except yaml.YAMLError:
             raise UserError(f"--set {assignment}: the value is not YAML") from None
         _assign(config, key.split("."), value, f"--set {assignment}")
+    config.check(" ".join([str(path), *(f"--set {assignment}" for assignment in assignments)]))
     return config
 
 

@@ -3,6 +3,7 @@
 Images are float32 ``(C, H, W)`` in [0, 1]; flows are ``(2, H, W)`` in pixels (convention: :mod:`models.warping`).
 """
 
+import colorsys
 import math
 
 import cv2
@@ -24,6 +25,21 @@ _WHEEL_KNOTS = (0, 15, 21, 25, 36, 49)
 _WHEEL_STEPS = 55
 _BOX_COLOURS = ((0.95, 0.15, 0.15), (0.1, 0.8, 0.2), (0.2, 0.45, 1.0), (1.0, 0.75, 0.0))
 _GAP = 4  # pixels between the parts of a comparison
+
+
+def _class_colours() -> np.ndarray:
+    """A fixed colour for every value of a class map: ``(256, 3)`` uint8, black for 0, gray for 255 (no label).
+
+    The first nine keep the hues in which MSRS's classes are usually drawn, made bright enough for images of the night.
+    """
+    given = [(0, 0, 0), (165, 70, 255), (255, 225, 0), (0, 200, 255), (60, 90, 255), (150, 200, 30), (0, 210, 140)]
+    given += [(255, 140, 190), (255, 100, 0)]
+    turns = [index * 0.618034 % 1 for index in range(len(given), 255)]  # steps of the golden ratio: no two hues meet
+    further = [[round(255 * channel) for channel in colorsys.hsv_to_rgb(turn, 0.8, 1)] for turn in turns]
+    return np.array([*given, *further, (128, 128, 128)], np.uint8)
+
+
+CLASS_COLOURS = _class_colours()
 
 
 def gradient_overlay(moving: Tensor, fixed: Tensor) -> Tensor:
@@ -95,6 +111,39 @@ def warped_grid(flow: Tensor, step: int = 24) -> Tensor:
     slope = torch.stack([torch.stack(torch.gradient(axis)).norm(dim=0) for axis in position])
     line = (1.2 - distance / slope.clamp(min=1e-3)).clamp(0, 1).amax(0, keepdim=True)
     return torch.where(valid_mask(flow[None])[0] > 0, 1 - 0.9 * line, 0.75).expand(3, -1, -1)
+
+
+def class_overlay(image: Tensor, classes: Tensor) -> Tensor:
+    """A class map ``(H, W)`` in ``CLASS_COLOURS`` over the grayed ``image`` ``(1 or 3, H, W)``: ``(3, H, W)``.
+
+    Class 0, the background, leaves the image as it is; outlines have the full colour.
+    """
+    gray = luminance(image[None])[0].cpu().expand(3, -1, -1)
+    colours = (torch.from_numpy(CLASS_COLOURS).float() / 255)[classes].permute(2, 0, 1)
+    padded = F.pad(classes[None].float(), (1, 1, 1, 1), mode="replicate")[None]
+    outline = (F.max_pool2d(padded, 3, stride=1) > -F.max_pool2d(-padded, 3, stride=1))[0]
+    return torch.where(classes > 0, torch.where(outline, colours, 0.45 * gray + 0.55 * colours), gray)
+
+
+def legend(entries: dict[int, str], width: int) -> Tensor:
+    """The names of classes (class -> name) beside their colours, in as many lines as they need: ``(3, h, width)``.
+
+    Class 0 has a white field, since :func:`class_overlay` does not colour it.
+    """
+    strips, left = [], width
+    for index, name in entries.items():
+        (text_width, _), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.55, 1)
+        scale = 0.55 * min(1.0, (width - 34) / text_width)
+        text_width = int(text_width * scale / 0.55)
+        if left + 34 + text_width > width:
+            strips.append(np.full((_CAPTION_HEIGHT, width, 3), 255, np.uint8))
+            left = 0
+        colour = CLASS_COLOURS[index].tolist() if index else (255, 255, 255)
+        cv2.rectangle(strips[-1], (left + 6, 6), (left + 22, 20), colour, cv2.FILLED)
+        cv2.rectangle(strips[-1], (left + 6, 6), (left + 22, 20), (20, 20, 20), 1)
+        cv2.putText(strips[-1], name, (left + 28, 18), cv2.FONT_HERSHEY_SIMPLEX, scale, (20, 20, 20), 1, cv2.LINE_AA)
+        left += 28 + text_width + 16
+    return torch.from_numpy(np.concatenate(strips)).permute(2, 0, 1).float() / 255
 
 
 def comparison(images: dict[str, Tensor], boxes: list[tuple[int, int, int, int]], columns: int = 4) -> Tensor:

@@ -33,12 +33,21 @@ def score(pair: Pair, result: dict[str, Tensor], register: Callable[[Pair], Tens
     if pair.flow is None or pair.ir_warp is None:
         return {"alignment": _alignment(result)}
     scores = {"official": _errors(result["flow_ir2vi"], pair.flow)}
+    cropped = without_band(pair)
+    if cropped is not None:
+        scores["band_free"] = _errors(register(cropped), cropped.flow)
+    return scores
+
+
+def without_band(pair: Pair) -> Pair | None:
+    """``pair``, which has a true flow, cropped to the largest central rectangle that shows no black band.
+
+    None if that is smaller than the networks take. Raises ValueError if the centre itself is in the band.
+    """
     rows, columns = central_rectangle(valid_mask(pair.flow[None])[0, 0])
     parts = (pair.ir, pair.vi, pair.ir_warp, pair.flow)
     cropped = Pair(pair.name, *(part[:, rows, columns] for part in parts))
-    if min(cropped.vi.shape[-2:]) >= SMALLEST_SIDE:
-        scores["band_free"] = _errors(register(cropped), cropped.flow)
-    return scores
+    return cropped if min(cropped.vi.shape[-2:]) >= SMALLEST_SIDE else None
 
 
 def _errors(estimated: Tensor, true: Tensor) -> dict[str, dict[str, float]]:
