@@ -2,35 +2,38 @@
 
 python evaluate.py --dataset_name MSRS --data_root DIR --results ours=results other=DIR --metrics paper --out scores
 python evaluate.py --ir thermal/ --vi visible/ --results ours=results --out scores
+python evaluate.py --dataset_name MSRS --data_root DIR --results ours=results --segmenter FILE --out scores
 
-No network runs. A result folder is one that test.py wrote, or any folder of fused images, gray or colour, that carry
-the names of the data set's images.
+A result folder is one that test.py wrote, or any folder of fused images, gray or colour, that carry the names of the
+data set's images. No network runs but the one of --segmenter: the segmentation table has the IoU of the classes that it
+finds in the visible, the infrared and each method's fused images, and of the class maps that a method left in seg/.
 """
 
 import argparse
 import multiprocessing
 import os
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from datasets.paired import Pair, PairedFolders, images_by_stem, test_set
+from datasets.paired import Pair, PairedFolders, test_set
+from models import BiSeNet, load_segmenter
+from models.bisenet import CLASSES
 from utils.curves import cumulative_curves
+from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.images import check_writable, read_image, write_bytes, write_image
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
 from utils.metrics.registration import registration_metrics
 from utils.plots import comparison, salient_boxes
+from utils.result_folders import Results, missing_files, open_results, read_estimated_flow
 from utils.results import write_csv
-from utils.tables import latex, markdown, summarise
+from utils.segmentation import INPUTS, class_maps, score_segmentations
+from utils.tables import higher, latex, markdown, summarise
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -41,15 +44,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data_root", type=Path, help="holds NAME/test/{ir,vi,...} or the authors' test/NAME/")
     parser.add_argument("--ir", type=Path, help="a folder of infrared images, aligned with those of --vi")
     parser.add_argument("--vi", type=Path, help="a folder of visible images")
+    parser.add_argument("--label", type=Path, help="a folder of class maps (8-bit PNG) of the images of --vi")
     parser.add_argument(
         "--results",
         nargs="+",
         required=True,
         metavar="NAME=DIR",
-        help="a method's name and its folder: fused images, or subfolders fused/, registered/, flow/ as of test.py",
+        help="a method's name and its folder: fused images, or fused/, registered/, flow/, seg/ in it as of test.py",
     )
-    parser.add_argument("--metrics", default="all", help="all, paper (the paper's six) or names: MI,SSIM,...")
+    parser.add_argument("--metrics", default="all", help="all, paper (the paper's six), none, or names: MI,SSIM,...")
     parser.add_argument("--paper_scale", action="store_true", help="add the variants on the scale of tables of 2022")
+    parser.add_argument("--segmenter", type=Path, help="BiSeNet weights, ours or SeAFusion's: adds a table of IoU")
+    parser.add_argument("--device", default="auto", help="where the segmenter runs: auto, cpu, cuda[:i] or mps")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and curves")
     parser.add_argument("--sheets", type=int, default=0, metavar="N", help="compare the methods on the first N pairs")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
@@ -60,6 +66,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--dataset_name and --data_root go together")
     if (args.ir is None) == (args.dataset_name is None):
         parser.error("give either --dataset_name and --data_root, or --ir and --vi")
+    if args.label is not None and args.ir is None:
+        parser.error("--label goes with --ir and --vi; a data set has its own labels, in NAME/test/label")
     if args.workers < 1:
         parser.error("--workers must be at least 1")
     return args
@@ -67,65 +75,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
     """The fusion metrics that ``--metrics`` asks for; UserError names those that do not exist."""
-    names = {"all": tuple(METRICS), "paper": PAPER}.get(choice) or tuple(choice.split(","))
+    names = {"all": tuple(METRICS), "paper": PAPER, "none": ()}.get(choice, tuple(choice.split(",")))
     unknown = [name for name in names if name not in METRICS]
     if unknown:
-        raise UserError(f"--metrics: unknown {', '.join(unknown)}; use all, paper or names of {', '.join(METRICS)}")
+        known = ", ".join(METRICS)
+        raise UserError(f"--metrics: unknown {', '.join(unknown)}; use all, paper, none or names of {known}")
     return names + (tuple(PAPER_SCALE) if paper_scale else ())
 
 
-KINDS = ("fused", "registered", "flow")
-
-
-@dataclass(frozen=True)
-class Results:
-    """What one method left: for each kind ("fused", "flow", "registered") the files by stem."""
-
-    method: str
-    files: dict[str, dict[str, Path]]
-
-
-def open_results(assignment: str, has_true_flow: bool, kinds: Sequence[str] = KINDS) -> Results:
-    """Find the files of ``NAME=DIR``, of these ``kinds``. Registered images count only where flows cannot be scored."""
-    method, separator, folder = assignment.partition("=")
-    if not (method and separator and folder):
-        raise UserError(f"--results {assignment}: write NAME=DIR")
-    folder = Path(folder)
-    parts = {kind: folder / kind for kind in kinds if (folder / kind).is_dir()}
-    if not parts:
-        return Results(method, {"fused": images_by_stem(folder)})
-    flow = parts.pop("flow", None)
-    score_flow = flow is not None and has_true_flow
-    if score_flow:
-        parts.pop("registered", None)
-    files = {kind: images_by_stem(path) for kind, path in parts.items()}
-    if score_flow:
-        files["flow"] = {path.stem: path for path in flow.glob("*.npz")}
-    if not files:
-        raise UserError(f"{folder}: holds flows only, and the data set has no true flow to score them against")
-    return Results(method, files)
-
-
-def missing_files(results: Results, names: list[str]) -> list[str]:
-    """One line for each kind of file that ``results`` lacks for some of the data set's ``names``."""
-    lines = []
-    for kind, files in results.files.items():
-        missing = [name for name in names if name not in files]
-        if len(missing) == len(names):
-            lines.append(f"{results.method}: no {kind} file carries a name of the data set, such as {names[0]}")
-        elif missing:
-            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
-            lines.append(f"{results.method}: no {kind} file for {shown}")
-    return lines
-
-
-def read_estimated_flow(path: Path) -> Tensor:
-    """``flow_ir2vi`` ``(2, H, W)`` in pixels of a file of ``test.py --save_flow``."""
-    try:
-        with np.load(path) as content:
-            return torch.from_numpy(content["flow_ir2vi"].astype(np.float32))
-    except Exception as error:  # NumPy raises half a dozen unrelated kinds for a damaged file
-        raise UserError(f"{path}: not a readable .npz file with the key 'flow_ir2vi'") from error
+def in_summary(kind: str, metrics: tuple[str, ...]) -> bool:
+    """Whether files of ``kind`` have figures of their own; those of class maps are for all images together."""
+    return kind != "seg" and (kind != "fused" or bool(metrics))
 
 
 def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> dict[str, float]:
@@ -152,7 +112,7 @@ def score_pair(
     for results in methods:
         row = {}
         for kind, files in results.files.items():
-            if name not in files:
+            if name not in files or not in_summary(kind, metrics):
                 continue
             try:
                 row |= score_file(kind, files[name], pair, metrics)
@@ -187,7 +147,9 @@ def evaluate(
 ) -> list[str]:
     """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line for each thing missing."""
     problems = [line for results in methods for line in missing_files(results, pairs.names)]
-    rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)))
+    rows, failures = [], []
+    if any(in_summary(kind, metrics) for results in methods for kind in results.files):
+        rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)))
     if rows:
         summary = summarise(rows)
         write_csv(out / "per_image.csv", rows)
@@ -197,6 +159,20 @@ def evaluate(
         write_bytes(out / "curves.png", cumulative_curves(rows))
         print(markdown(summary) + f"\ntables and curves in {out}/")
     return problems + failures
+
+
+def write_segmentation_table(
+    pairs: PairedFolders, methods: list[Results], segmenter: BiSeNet | None, out: Path
+) -> list[str]:
+    """Write OUT/segmentation.{csv,md,tex}, if there are class maps to score; returns a line for each that failed."""
+    files = {results.method: results.files for results in methods}
+    rows, problems = score_segmentations(pairs, class_maps(files, segmenter, pairs.num_classes), pairs.num_classes)
+    if rows:
+        write_csv(out / "segmentation.csv", rows)
+        write_bytes(out / "segmentation.md", markdown(rows, higher).encode())
+        write_bytes(out / "segmentation.tex", latex(rows, higher).encode())
+        print(markdown(rows, higher) + f"\nsegmentation table (IoU) in {out}/")
+    return problems
 
 
 def write_sheets(pairs: PairedFolders, methods: list[Results], out: Path, count: int) -> list[str]:
@@ -222,15 +198,36 @@ def write_sheets(pairs: PairedFolders, methods: list[Results], out: Path, count:
     return problems
 
 
+def check_methods(methods: list[Results], segmenter: BiSeNet | None, metrics: tuple[str, ...]) -> None:
+    """Raise UserError if a table would have two rows of one name, or there would be no table."""
+    names = [results.method for results in methods]
+    if len(set(names)) < len(names):
+        raise UserError("--results: two methods carry the same name")
+    if segmenter is not None and not INPUTS.keys().isdisjoint(names):
+        raise UserError(f"--results: {' and '.join(INPUTS)} are rows of the segmentation table; use another name")
+    kinds = {kind for results in methods for kind in results.files}
+    if segmenter is None and "seg" not in kinds and not any(in_summary(kind, metrics) for kind in kinds):
+        raise UserError("--metrics none: nothing else is left to score; give --segmenter, or results with seg/")
+
+
+def open_pairs(args: argparse.Namespace, num_classes: int) -> PairedFolders:
+    if args.dataset_name:
+        return test_set(args.data_root, args.dataset_name, num_classes)
+    return PairedFolders(args.ir, args.vi, label=args.label, num_classes=num_classes)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     metrics = metric_names(args.metrics, args.paper_scale)
-    pairs = test_set(args.data_root, args.dataset_name) if args.dataset_name else PairedFolders(args.ir, args.vi)
-    methods = [open_results(assignment, pairs.has_flow) for assignment in args.results]
-    if len({results.method for results in methods}) < len(methods):
-        raise UserError("--results: two methods carry the same name")
+    segmenter = load_segmenter(args.segmenter).to(pick_device(args.device)) if args.segmenter else None
+    pairs = open_pairs(args, len(CLASSES) if segmenter is None else segmenter.architecture["num_classes"])
+    if segmenter is not None and not pairs.has_label:
+        raise UserError("--segmenter: the data set has no labels to score against; give --label with --ir and --vi")
+    methods = [open_results(assignment, pairs.has_flow, pairs.has_label) for assignment in args.results]
+    check_methods(methods, segmenter, metrics)
     check_writable(args.out)
     problems = evaluate(pairs, methods, metrics, args.out, args.workers)
+    problems += write_segmentation_table(pairs, methods, segmenter, args.out)
     problems += write_sheets(pairs, methods, args.out, args.sheets)
     if problems:
         raise UserError("\nerror: ".join(dict.fromkeys(problems)))

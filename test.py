@@ -1,9 +1,10 @@
-"""Register and fuse infrared and visible images: two files, two folders, or a test set.
+"""Register, fuse and segment infrared and visible images: two files, two folders, or a test set.
 
 python test.py                                                   the embedded sample scenes
 python test.py --ir thermal.tif --vi visible.jpg                 two files
 python test.py --ir thermal/ --vi visible/                       two folders, pairs by file name
 python test.py --dataset_name MSRS --data_root DIR               a test set, errors in pixels reported
+python test.py --mode Seg --segmenter FILE ...                   of any of these, the classes of the fused image
 """
 
 import argparse
@@ -23,7 +24,8 @@ from tqdm import tqdm
 from datasets.paired import Pair, PairedFolders, test_set
 from datasets.sample import SampleScenes
 from evaluate import evaluate, metric_names, open_results
-from models import load_model
+from models import BiSeNet, load_model, load_segmenter
+from models.bisenet import CLASSES
 from models.structural_registrar import StructuralRegistrar
 from models.superfusion import unregistered
 from models.warping import content_mask, warp
@@ -31,9 +33,11 @@ from utils.colour import luminance
 from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.images import check_writable, write_bytes, write_image
+from utils.metrics.segmentation import confusion_matrix
 from utils.plots import checkerboard, flow_colours, gradient_overlay, sheet, warped_grid
 from utils.protocols import as_columns, score, summarise
 from utils.results import means, write_csv, write_json
+from utils.segmentation import class_sheet, figures, gray, segment, write_class_map
 
 Registrar = Callable[[Tensor, Tensor], dict[str, Tensor]]
 Fuser = Callable[[Tensor, Tensor], Tensor]
@@ -45,6 +49,12 @@ SHOWN = {
     "alignment": ("align_MI", "align_NCC"),
 }
 
+# What evaluate.py scores of a mode's output.
+WRITTEN = {"Reg": ("registered",), "Fusion": ("fused",), "Reg&Fusion": ("fused", "registered"), "Seg": ("fused",)}
+
+# How a sheet calls an image.
+CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fused"}
+
 # Pixels along the border of the registered image in which the saved fused image keeps the visible one.
 BORDER = 4
 
@@ -55,11 +65,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--mode", choices=("Reg", "Fusion", "Reg&Fusion"), default="Reg&Fusion")
+    parser.add_argument("--mode", choices=tuple(WRITTEN), default="Reg&Fusion")
     parser.add_argument("--dataset_name", help="a test set below --data_root, such as MSRS or RoadScene")
     parser.add_argument("--data_root", type=Path, help="holds NAME/test/{ir,vi,...} or the authors' test/NAME/")
     parser.add_argument("--ir", type=Path, help="an infrared image, or a folder of them")
     parser.add_argument("--vi", type=Path, help="a visible image, or a folder of them")
+    parser.add_argument("--label", type=Path, help="mode Seg: a class map (8-bit PNG) of --vi, or a folder of them")
+    parser.add_argument("--segmenter", type=Path, help="mode Seg: BiSeNet weights, ours or SeAFusion's .pth")
+    parser.add_argument(
+        "--seg_input", choices=tuple(CAPTIONS), help="mode Seg: what to segment (default: the aligned pair fused)"
+    )
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="our .safetensors or the authors' .pth")
     parser.add_argument(
         "--registrar",
@@ -83,14 +98,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give either --ir and --vi, or --dataset_name and --data_root")
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
+    if args.mode != "Seg":
+        for option in ("segmenter", "seg_input", "label"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option} goes with --mode Seg")
+    if args.label is not None and args.ir is None:
+        parser.error("--label goes with --ir and --vi; a data set has its own labels, in NAME/test/label")
+    if args.mode == "Seg":
+        if args.segmenter is None:
+            raise UserError("--mode Seg: give --segmenter FILE, a BiSeNet of train.py's stage SEG or SeAFusion's .pth")
+        args.seg_input = args.seg_input or "fused"
+        if args.metrics and args.seg_input != "fused":
+            parser.error("--metrics scores fused images; --seg_input vi or ir makes none")
     return args
 
 
-def open_pairs(args: argparse.Namespace) -> PairedFolders | SampleScenes:
+def open_pairs(args: argparse.Namespace, num_classes: int) -> PairedFolders | SampleScenes:
     if args.dataset_name:
-        pairs = test_set(args.data_root, args.dataset_name)
+        pairs = test_set(args.data_root, args.dataset_name, num_classes)
     elif args.ir:
-        pairs = PairedFolders(args.ir, args.vi)
+        pairs = PairedFolders(args.ir, args.vi, label=args.label, num_classes=num_classes)
     else:
         pairs = SampleScenes()
     pairs.names = pairs.names[: args.limit]
@@ -102,22 +129,30 @@ def process(register: Registrar, fuse: Fuser | None, pair: Pair, mode: str, devi
 
     ``ir`` (what the network saw) and ``vi``; ``aligned``, the undeformed IR image of a test set; after registration
     ``registered``, ``flow_ir2vi`` and ``valid``; after fusion ``fused``, in which the visible image stands where the
-    registered one has nothing to show.
+    registered one has nothing to show. The modes Fusion and Seg take the pair as aligned.
     """
     pair = pair.in_vi_frame()
-    ir = (pair.ir if pair.ir_warp is None or mode == "Fusion" else pair.ir_warp)[None]
+    aligned = mode in ("Fusion", "Seg")
+    ir = (pair.ir if pair.ir_warp is None or aligned else pair.ir_warp)[None]
     vi = pair.vi[None].to(device)
     result = {"ir": ir.to(device), "vi": vi}
     if pair.ir_warp is not None:
         result["aligned"] = pair.ir[None]
     with torch.inference_mode():
-        if mode != "Fusion":
+        if not aligned:
             result |= register(result["ir"], vi)
-        if mode == "Fusion":
+        elif fuse is not None:
             result["fused"] = fuse(result["ir"], vi)
-        elif mode == "Reg&Fusion":
+        if mode == "Reg&Fusion":
             result["fused"] = torch.where(shows_infrared(result), fuse(result["registered"], vi), vi)
     return {key: tensor[0].cpu() for key, tensor in result.items()}
+
+
+def find_classes(segmenter: BiSeNet, seg_input: str, result: dict[str, Tensor], label: Tensor | None) -> dict:
+    """``classes`` ``(H, W)`` of the image of ``result`` that ``seg_input`` names, and the ``label`` if there is one."""
+    image = gray(result["ir"]) if seg_input == "ir" else result[seg_input]
+    found = {"classes": segment(segmenter, image)}
+    return found if label is None else found | {"label": label}
 
 
 def shows_infrared(result: dict[str, Tensor]) -> Tensor:
@@ -129,12 +164,19 @@ def shows_infrared(result: dict[str, Tensor]) -> Tensor:
     return -F.max_pool2d(-shown, 2 * BORDER + 1, stride=1, padding=BORDER) > 0
 
 
-def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) -> None:
-    """Write what :func:`process` made of one pair, and a sheet that shows it at a glance."""
-    panels = {"visible (VI)": result["vi"], "infrared (IR) as given": result["ir"]}
+def save(
+    save_dir: Path,
+    name: str,
+    result: dict[str, Tensor],
+    save_flow: bool,
+    seg_input: str | None = None,
+    num_classes: int = 0,
+) -> None:
+    """Write what :func:`process` and :func:`find_classes` made of one pair, and a sheet that shows it at a glance."""
+    panels = {CAPTIONS["vi"]: result["vi"], CAPTIONS["ir"]: result["ir"]}
     if "fused" in result:
         write_image(save_dir / "fused" / f"{name}.png", result["fused"])
-        panels["fused"] = result["fused"]
+        panels[CAPTIONS["fused"]] = result["fused"]
     if "registered" in result:
         write_image(save_dir / "registered" / f"{name}.png", result["registered"])
         panels["IR registered"] = result["registered"]
@@ -148,7 +190,13 @@ def save(save_dir: Path, name: str, result: dict[str, Tensor], save_flow: bool) 
             buffer = io.BytesIO()
             np.savez_compressed(buffer, flow_ir2vi=result["flow_ir2vi"].numpy(), valid=result["valid"].numpy())
             write_bytes(save_dir / "flow" / f"{name}.npz", buffer.getvalue())
-    write_image(save_dir / "sheets" / f"{name}.png", sheet(panels))
+    if "classes" not in result:
+        picture = sheet(panels)
+    else:
+        write_class_map(save_dir / "seg" / f"{name}.png", result["classes"])
+        caption = CAPTIONS[seg_input]
+        picture = class_sheet(caption, panels[caption], result["classes"], result.get("label"), num_classes, panels)
+    write_image(save_dir / "sheets" / f"{name}.png", picture)
 
 
 def report(summary: dict, save_dir: Path) -> None:
@@ -160,30 +208,42 @@ def report(summary: dict, save_dir: Path) -> None:
             print(
                 f"{protocol:>10}:  " + "   ".join(f"{name} {before[name]:.2f} -> {after[name]:.2f}" for name in names)
             )
+    if "segmentation" in summary:
+        print(f"{'class':>16}  IoU")
+    for name, iou in summary.get("segmentation", {}).items():
+        print(f"{name:>16}  " + ("neither labelled nor found" if iou is None else f"{iou:.4f}"))
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     device = pick_device(args.device)
     metrics = metric_names(args.metrics) if args.metrics else ()
-    pairs = open_pairs(args)
+    segmenter = load_segmenter(args.segmenter).to(device) if args.mode == "Seg" else None
+    num_classes = len(CLASSES) if segmenter is None else segmenter.architecture["num_classes"]
+    pairs = open_pairs(args, num_classes)
     baselines = {"structural": StructuralRegistrar().register, "none": unregistered}
     if args.mode == "Reg" and args.registrar in baselines:
         run_on = partial(process, baselines[args.registrar], None, device=device)
+    elif args.mode == "Seg" and args.seg_input != "fused":
+        run_on = partial(process, None, None, device=device)
     else:
         model = load_model(args.checkpoint).to(device)
         run_on = partial(process, baselines.get(args.registrar, model.register), model.fuse, device=device)
     check_writable(args.save_dir)
 
-    rows, scores, failures = [], [], []
+    rows, scores, matrices, failures = [], [], [], []
     bar = tqdm(pairs.names, unit="pair", disable=None)
     for index, name in enumerate(bar):
         try:
             pair = pairs[index]
             start = time.perf_counter()
             result = run_on(pair, args.mode)
+            if segmenter is not None:
+                result |= find_classes(segmenter, args.seg_input, result, pair.label)
             seconds = time.perf_counter() - start
-            save(args.save_dir, name, result, args.save_flow)
+            save(args.save_dir, name, result, args.save_flow, args.seg_input, num_classes)
+            if "label" in result:
+                matrices.append(confusion_matrix(result["classes"], result["label"], num_classes))
             scored = score(pair, result, lambda cropped: run_on(cropped, "Reg")["flow_ir2vi"])
         except (UserError, ValueError) as error:
             failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
@@ -194,15 +254,19 @@ def main(argv: list[str] | None = None) -> None:
 
     if rows:
         summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]} | summarise(scores)
+        if matrices:
+            summary["segmentation"] = figures(matrices)
+            write_csv(
+                args.save_dir / "segmentation.csv",
+                [{"class": name, "IoU": value} for name, value in summary["segmentation"].items()],
+            )
         write_csv(args.save_dir / "per_image.csv", rows)
         write_json(args.save_dir / "summary.json", summary)
         report(summary, args.save_dir)
     if rows and metrics:
         pairs.names = [row["name"] for row in rows]
-        written = {"Reg": ["registered"], "Fusion": ["fused"], "Reg&Fusion": ["fused", "registered"]}[args.mode]
-        if args.save_flow and args.mode != "Fusion":
-            written.append("flow")
-        results = open_results(f"SuperFusion={args.save_dir}", pairs.has_flow, written)
+        written = WRITTEN[args.mode] + (("flow",) if args.save_flow and "registered" in WRITTEN[args.mode] else ())
+        results = open_results(f"SuperFusion={args.save_dir}", pairs.has_flow, kinds=written)
         failures += evaluate(pairs, [results], metrics, args.save_dir / "scores", os.cpu_count())
     if failures:
         raise UserError("\nerror: ".join(failures))

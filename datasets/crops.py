@@ -231,9 +231,9 @@ class CropSampler:
         match_vi = photometric("vi", vi, self.generator, self.noise) * shown.roll(size, 0)
 
         register, deform = window.into_crop(phi), window.into_crop(d)
-        # Visible is a partner that lies in the crop and, in the warped image, not in its band.
+        # Visible is a partner in the crop and, in the warped image, beside no pixel of its band.
         valid_register = (warp(content.float(), register) > 0.999).float()
-        valid_deform = content * valid_mask(deform)
+        valid_deform = valid_mask(deform)
         batch = {
             "ir": ir,
             "y": luminance(vi),

@@ -52,6 +52,8 @@ def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
 
 
 def _filter(x: Tensor, kernel: Tensor, border: str) -> Tensor:
+    # Depthwise filters of other memory layouts are many times slower on a CPU.
+    x = x.contiguous()
     channels, half = x.shape[1], kernel.numel() // 2
     if border == "replicate":
         x = F.pad(x, (half, half, half, half), mode="replicate")

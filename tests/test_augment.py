@@ -1,35 +1,73 @@
-"""Photometric augmentation changes how an image looks, not where things are."""
+"""Photometric augmentation changes how each image looks, not where things are."""
 
+import pytest
 import torch
 
 from datasets.augment import photometric
 
 
-def draw(modality, seeds, image):
-    return [photometric(modality, image, torch.Generator().manual_seed(seed)) for seed in seeds]
+def augment(modality, image, seed=0, noise_seed=0):
+    return photometric(modality, image, *(torch.Generator().manual_seed(s) for s in (seed, noise_seed)))
+
+
+def ramps(count, channels):
+    return torch.linspace(0.2, 0.9, 64).expand(count, channels, 32, 64)
 
 
 def test_range_shape_and_seed():
-    image = torch.rand(1, 3, 16, 16)
-    for out in draw("vi", range(20), image) + draw("ir", range(20), image[:, :1]):
-        assert 0 <= out.min() and out.max() <= 1 and out.shape[-2:] == (16, 16)
-    a, b, c = (draw("vi", [seed], image)[0] for seed in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c)
+    image = torch.rand(20, 3, 16, 16)
+    for out in (augment("vi", image), augment("ir", image[:, :1])):
+        assert 0 <= out.min() and out.max() <= 1 and out.shape[2:] == (16, 16) and out.dtype == torch.float32
+    assert augment("vi", image).shape == image.shape and augment("ir", image[:, :1]).shape == (20, 1, 16, 16)
+    assert torch.equal(augment("vi", image), augment("vi", image))
+    assert not torch.equal(augment("vi", image), augment("vi", image, seed=1))
+
+
+def test_every_image_of_a_batch_changes_on_its_own():
+    out = augment("vi", ramps(20, 3))
+    # The mean of its three channels is that of one change; no two images share theirs.
+    means = out.mean(dim=(1, 2, 3)).sort().values
+    assert means.diff().min() > 1e-5 and means[-1] - means[0] > 0.3
+    assert out.mean(dim=(2, 3)).std(dim=1).max() < 0.002
+
+
+def test_one_generator_draws_how_much_the_other_the_noise():
+    image = ramps(8, 1)
+    a, b = augment("ir", image), augment("ir", image, noise_seed=1)
+    assert not torch.equal(a, b) and (a - b).abs().max() < 0.2
+    assert (a.mean(dim=(1, 2, 3)) - b.mean(dim=(1, 2, 3))).abs().max() < 0.002
+    flat = torch.full((64, 1, 32, 32), 0.5)
+    deviation = augment("ir", flat).std(dim=(1, 2, 3))
+    assert 0.017 < deviation.max() < 0.022 and deviation.min() < 0.002
+    # Neighbours, and the same pixel in two images, have noise of their own.
+    noise = (augment("ir", flat) - flat.mean()).flatten(1)
+    noise = (noise - noise.mean(dim=1, keepdim=True)) / noise.std(dim=1, keepdim=True)
+    assert (noise[:, 1:] * noise[:, :-1]).mean().abs() < 0.05 and (noise[1:] * noise[:-1]).mean().abs() < 0.05
 
 
 def test_structure_stays_and_only_infrared_is_ever_inverted():
-    ramp = torch.linspace(0.2, 0.9, 64).view(1, 1, 1, 64).expand(1, 1, 32, 64)
+    ramp = ramps(1, 1)[0, 0, 0]
 
     def signs(modality):
-        outs = draw(modality, range(60), ramp)
-        return [torch.corrcoef(torch.stack((out.mean((0, 1, 2)), ramp[0, 0, 0])))[0, 1] for out in outs]
+        outs = augment(modality, ramps(200, 1)).mean(dim=(1, 2))
+        return torch.stack([torch.corrcoef(torch.stack((out, ramp)))[0, 1] for out in outs])
 
-    assert all(sign > 0.9 for sign in signs("vi"))
+    assert (signs("vi") > 0.9).all()
     infrared = signs("ir")
-    assert all(abs(sign) > 0.9 for sign in infrared) and 1 <= sum(sign < 0 for sign in infrared) <= 15
+    assert (infrared.abs() > 0.9).all() and 8 <= (infrared < 0).sum() <= 35
 
 
 def test_night_is_darker_in_the_visible_image():
-    bright = torch.full((1, 3, 8, 8), 0.9)
-    darkest = min(out.mean() for out in draw("vi", range(60), bright))
-    assert darkest < 0.2 < 0.35 < min(out.mean() for out in draw("ir", range(60), bright) if out.mean() > 0.3)
+    bright = torch.full((200, 3, 8, 8), 0.9)
+    vi, ir = (augment(modality, bright).mean(dim=(1, 2, 3)) for modality in ("vi", "ir"))
+    # Down to an eighth, or for IR (not inverted) to a half; half of them keep their brightness.
+    assert 0.9 / 8 * 0.9 < vi.min() < 0.2 < 0.4 < ir[ir > 0.3].min()
+    assert 0.35 < (vi > 0.8).float().mean() < 0.75
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_draws_the_same_changes():
+    image = ramps(8, 3)
+    out = photometric("vi", image.cuda(), torch.Generator().manual_seed(0), torch.Generator("cuda").manual_seed(0))
+    difference = out.cpu().mean(dim=(1, 2, 3)) - augment("vi", image).mean(dim=(1, 2, 3))
+    assert difference.abs().max() < 0.002

@@ -32,13 +32,18 @@ def test_assignments_come_last(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("loss: {fussion: 1}", "unknown key loss.fussion; known are end_point"),
+        ("loss: {fussion: 1}", "unknown key loss.fussion; known are photometric, end_point_register"),
         ("losses: {}", "unknown key losses"),
         ("train: {batch: many}", "train.batch is 'many', not of kind int"),
         ("train: {lr: fast}", "train.lr is 'fast', not a number"),
         ("train: 3", "train must hold keys"),
         ("- a list", "must hold keys"),
         ("a: [", "not a readable YAML"),
+        ("data: {band: [1]}", r"data.band is \[1\], not a number"),
+        ("data: {zoom: 1}", "data.zoom is 1, not of kind tuple"),
+        ("data: {quarter_turns: 1}", "data.quarter_turns is 1, not of kind bool"),
+        ("train: {init: 3}", "train.init is 3, not of kind str"),
+        ("model: 3", "model is 3, not of kind dict"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
@@ -55,6 +60,37 @@ def test_mistakes_on_the_command_line_are_named(tmp_path):
         load(tmp_path, "", "train.lr=[1")
     with pytest.raises(UserError, match="none.yaml"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("stage: rf", "stage is 'rf'; use one of RF, FS, SEG"),
+        ("data: {input: thermal}", "data.input is 'thermal'; use one of vi, ir, fused"),
+        ("train: {precision: fp8}", "train.precision is 'fp8'; use one of no, bf16, fp16"),
+        ("train: {batch: 0}", "train.batch is 0; it must be at least 1"),
+        ("train: {accumulate: 0}", "train.accumulate is 0; it must be at least 1"),
+        ("train: {steps: -1}", "train.steps is -1; it must be at least 1"),
+        ("train: {save_every: 0}", "train.save_every is 0; it must be at least 1"),
+        ("train: {validate_every: 0}", "train.validate_every is 0; it must be at least 1"),
+        ("data: {hold_out: 1}", "data.hold_out is 1.0; it must be a share below 1"),
+        ("data: {hold_out: -0.1}", "data.hold_out is -0.1; it must be a share below 1"),
+        ("data: {sets: {}}", "data.sets needs at least one set"),
+        ("data: {sets: {A: 0.0}}", "data.sets needs at least one set"),
+        ("data: {sets: {A: 2.0, B: -1.0}}", "data.sets needs at least one set, and shares that are not negative"),
+    ],
+)
+def test_values_no_run_could_use_are_named(tmp_path, text, message):
+    with pytest.raises(UserError, match=r"c\.yaml: " + message):
+        load(tmp_path, text)
+
+
+def test_values_are_checked_after_assignments(tmp_path):
+    with pytest.raises(UserError, match="--set stage=XX: stage is 'XX'"):
+        load(tmp_path, "", "stage=XX")
+    config = load(tmp_path, "data: {hold_out: 1}", "data.hold_out=0.5", "stage=FS", "train.segmenter=s.safetensors")
+    assert config.data.hold_out == 0.5 and config.stage == "FS" and config.train.segmenter == "s.safetensors"
+    assert load(tmp_path, "", "data.val=[A/test]").data.val == ["A/test"]
 
 
 def test_every_recipe_loads():

@@ -81,7 +81,8 @@ def test_the_sets_of_metrics():
     assert evaluate.metric_names("paper", False) == PAPER
     assert evaluate.metric_names("all", True) == (*METRICS, *PAPER_SCALE)
     assert evaluate.metric_names("SSIM,MI", False) == ("SSIM", "MI")
-    with pytest.raises(UserError, match="unknown Ssim; use all, paper or names of MI, VIF"):
+    assert evaluate.metric_names("none", False) == ()
+    with pytest.raises(UserError, match="unknown Ssim; use all, paper, none or names of MI, VIF"):
         evaluate.metric_names("Ssim", False)
 
 

@@ -104,6 +104,10 @@ def test_ignored_pixels_have_no_influence_and_no_gradient(loss):
     assert value.item() == pytest.approx(loss(logits[:, :, kept], label[:, kept]).item())
     value.backward()
     assert not logits.grad[:, :, 2:4].any() and logits.grad.any()
+    # Any number may stand for them.
+    unlabelled = torch.where(label == 2, 255, label)
+    other = torch.where(unlabelled == 255, 2, unlabelled)
+    assert loss(logits, other, ignore=2).item() == pytest.approx(loss(logits, unlabelled).item())
 
 
 @pytest.mark.parametrize("loss", LOSSES)

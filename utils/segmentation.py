@@ -59,8 +59,8 @@ def gray(image: Tensor) -> Tensor:
 
 def write_class_map(path: str | Path, classes: Tensor) -> None:
     """Write a class map as an 8-bit PNG with a palette: pictures to the eye, class numbers to ``read_label``."""
-    picture = Image.fromarray(classes.to(torch.uint8).numpy(), mode="L")
-    picture.putpalette(CLASS_COLOURS.tobytes())  # turns L into P
+    picture = Image.fromarray(classes.to(torch.uint8).numpy())
+    picture.putpalette(CLASS_COLOURS.tobytes())  # which turns gray into indices
     data = io.BytesIO()
     picture.save(data, format="PNG")
     write_bytes(path, data.getvalue())

@@ -1,10 +1,11 @@
 """Summary tables: the mean of every metric per method, in Markdown and LaTeX, best in bold, second underlined.
 
 Ranks follow the figures as printed, so methods that look equal share a mark. A summary row is a dictionary
-``{"method": name, "images": count, metric: mean, ...}``; a method without a metric lacks its key.
+``{"method": name, "images": count, metric: mean, ...}``; a method without a metric lacks its key or has None there.
 """
 
 import math
+from collections.abc import Callable
 
 from utils.results import means
 
@@ -30,15 +31,22 @@ _LATEX_SPECIAL = str.maketrans(
     }
 )
 
+Direction = Callable[[str], int]
+
 
 def direction(metric: str) -> int:
     """1 if higher is better, -1 if lower is, 0 for a figure that ranks nothing (a state before registration)."""
     return (metric in _HIGHER) - (metric in _LOWER)
 
 
-def arrow(metric: str) -> str:
+def higher(metric: str) -> int:
+    """The direction of every metric of a table in which higher is better throughout, such as one of IoU."""
+    return 1
+
+
+def arrow(metric: str, better: Direction = direction) -> str:
     """What a heading adds to the metric's name: where better lies."""
-    return {1: " ↑", -1: " ↓", 0: ""}[direction(metric)]
+    return {1: " ↑", -1: " ↓", 0: ""}[better(metric)]
 
 
 def metric_columns(rows: list[dict]) -> list[str]:
@@ -58,24 +66,24 @@ def summarise(rows: list[dict]) -> list[dict]:
     return summary
 
 
-def markdown(summary: list[dict]) -> str:
+def markdown(summary: list[dict], better: Direction = direction) -> str:
     """The summary as a Markdown table, methods in rows."""
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
     metrics = metric_columns(summary)
-    columns = [_column(summary, metric, marks, missing="–") for metric in metrics]
-    lines = [["method", "images"] + [metric + arrow(metric) for metric in metrics]]
+    columns = [_column(summary, metric, better(metric), marks, missing="–") for metric in metrics]
+    lines = [["method", "images"] + [metric + arrow(metric, better) for metric in metrics]]
     lines += [["---"] + ["---:"] * (len(metrics) + 1)]
     for row, *cells in zip(summary, *columns):
         lines.append([row["method"].replace("|", r"\|"), str(row["images"]), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def latex(summary: list[dict]) -> str:
+def latex(summary: list[dict], better: Direction = direction) -> str:
     """The summary as a LaTeX ``tabular`` with the rules of the package booktabs, methods in rows."""
     marks = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
     metrics = metric_columns(summary)
-    columns = [_column(summary, metric, marks, missing="--") for metric in metrics]
-    heads = ["Method", "Images"] + [(metric + arrow(metric)).translate(_LATEX_SPECIAL) for metric in metrics]
+    columns = [_column(summary, metric, better(metric), marks, missing="--") for metric in metrics]
+    heads = ["Method", "Images"] + [(metric + arrow(metric, better)).translate(_LATEX_SPECIAL) for metric in metrics]
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}", r"\toprule"]
     lines += [" & ".join(heads) + r" \\", r"\midrule"]
     for row, *cells in zip(summary, *columns):
@@ -83,14 +91,14 @@ def latex(summary: list[dict]) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _column(summary: list[dict], metric: str, marks: dict[int, str], missing: str) -> list[str]:
-    """The cells of one metric; ``marks`` holds a format for rank 1, rank 2 and, under 0, all others."""
+def _column(summary: list[dict], metric: str, better: int, marks: dict[int, str], missing: str) -> list[str]:
+    """The cells of one metric of direction ``better``; ``marks``: a format for rank 1, rank 2 and, under 0, others."""
     values = [row.get(metric) for row in summary]
     largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0)
     decimals = _DIGITS - 1 - (math.floor(math.log10(largest)) if largest else 0)
     printed = [None if v is None else f"{v:.{min(max(decimals, 0), _DECIMALS)}f}" for v in values]
     known = {float(text) for text in printed if text is not None}
     # A method alone is neither the best nor the worst.
-    ranked = sorted(known, reverse=direction(metric) > 0)[:2] if direction(metric) and len(known) > 1 else []
+    ranked = sorted(known, reverse=better > 0)[:2] if better and len(known) > 1 else []
     ranks = {value: rank for rank, value in enumerate(ranked, start=1)}
     return [missing if text is None else marks[ranks.get(float(text), 0)].format(text) for text in printed]

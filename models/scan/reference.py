@@ -12,12 +12,14 @@ def scan_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Along every line x_0 .. x_{L-1} in the direction of travel, per channel with its ``weight`` and ``bias``
     (both ``(4, C)``): ``h_0 = relu(x_0)`` and ``h_i = relu(weight h_{i-1} + bias + x_i)``. "up" travels from the
     bottom row to the top one, "left" from the right column to the left one. Linear cost in the number of pixels.
+    The result has the type of ``x``, the state along a line is float32 at least.
     """
+    out_type, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
     up = _scan_rows(x.flip(2), weight[0], bias[0]).flip(2)
     right = _scan_rows(x.transpose(2, 3), weight[1], bias[1]).transpose(2, 3)
     down = _scan_rows(x, weight[2], bias[2])
     left = _scan_rows(x.flip(3).transpose(2, 3), weight[3], bias[3]).transpose(2, 3).flip(3)
-    return torch.stack((up, right, down, left), dim=1)
+    return torch.stack([direction.to(out_type) for direction in (up, right, down, left)], dim=1)
 
 
 def _scan_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

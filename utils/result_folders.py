@@ -1,0 +1,74 @@
+"""What a method left in its result folder: the files of each kind, and what is missing or cannot be read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.paired import images_by_stem
+from utils.errors import UserError
+
+KINDS = ("fused", "registered", "flow", "seg")
+# Of those kinds that need more than images: what they hold, and what a data set must have.
+NEEDED = {"flow": ("flows", "true flow"), "seg": ("class maps", "labels")}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one method left: for each kind ("fused", "flow", "registered", "seg") the files by stem."""
+
+    method: str
+    files: dict[str, dict[str, Path]]
+
+
+def open_results(
+    assignment: str, has_true_flow: bool, has_label: bool = False, kinds: Sequence[str] = KINDS
+) -> Results:
+    """Find the files of ``NAME=DIR``, of these ``kinds``, that the data set has something to score against.
+
+    Registered images count only where flows cannot be scored.
+    """
+    method, separator, folder = assignment.partition("=")
+    if not (method and separator and folder):
+        raise UserError(f"--results {assignment}: write NAME=DIR")
+    folder = Path(folder)
+    parts = {kind: folder / kind for kind in kinds if (folder / kind).is_dir()}
+    if not parts:
+        return Results(method, {"fused": images_by_stem(folder)})
+    known = {"flow": has_true_flow, "seg": has_label}
+    unscored = [NEEDED[kind] for kind in NEEDED if not known[kind] and parts.pop(kind, None)]
+    if not parts:
+        held, needed = (" or ".join(words) for words in zip(*unscored))
+        raise UserError(f"{folder}: holds {held} only, and the data set has no {needed} to score them against")
+    if "flow" in parts:
+        parts.pop("registered", None)
+    flow = parts.pop("flow", None)
+    files = {kind: images_by_stem(path) for kind, path in parts.items()}
+    if flow:
+        files["flow"] = {path.stem: path for path in flow.glob("*.npz")}
+    return Results(method, files)
+
+
+def missing_files(results: Results, names: list[str]) -> list[str]:
+    """One line for each kind of file that ``results`` lacks for some of the data set's ``names``."""
+    lines = []
+    for kind, files in results.files.items():
+        missing = [name for name in names if name not in files]
+        if len(missing) == len(names):
+            lines.append(f"{results.method}: no {kind} file carries a name of the data set, such as {names[0]}")
+        elif missing:
+            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
+            lines.append(f"{results.method}: no {kind} file for {shown}")
+    return lines
+
+
+def read_estimated_flow(path: Path) -> Tensor:
+    """``flow_ir2vi`` ``(2, H, W)`` in pixels of a file of ``test.py --save_flow``."""
+    try:
+        with np.load(path) as content:
+            return torch.from_numpy(content["flow_ir2vi"].astype(np.float32))
+    except Exception as error:  # NumPy raises half a dozen unrelated kinds for a damaged file
+        raise UserError(f"{path}: not a readable .npz file with the key 'flow_ir2vi'") from error
