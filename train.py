@@ -89,7 +89,7 @@ def fs_step(model: SuperFusion, batch: dict[str, Tensor], config: Config, segmen
 
 def seg_step(segmenter: BiSeNet, batch: dict[str, Tensor], config: Config, picture: Callable) -> Terms:
     """Stage SEG: segment the visible, infrared or fused image (``picture`` of IR and VI), score."""
-    logits, auxiliary = segmenter(picture(batch["ir"], batch["vi"]))
+    logits, auxiliary = segmenter(picture(batch["ir"], batch["vi"]).expand(-1, 3, -1, -1))
     with torch.autocast(logits.device.type, enabled=False):
         return seg_objective(logits, auxiliary, batch["label"], config.loss)
 
