@@ -143,6 +143,8 @@ def seg_stage(config: Config, sampler: CropSampler, device: torch.device) -> Sta
     pairs = validation_pairs(config.data, labels=True)
     picture = {"vi": lambda ir, vi: vi, "ir": lambda ir, vi: luminance(ir)}.get(config.data.input)
     if config.data.input == "fused":
+        if not config.train.init:
+            raise UserError("data.input=fused needs train.init: the weights of the SuperFusion to fuse with")
         picture = torch.no_grad()(superfusion(config, device).eval().fuse)
 
     def validate(segmenter: BiSeNet) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -221,10 +223,13 @@ def main(argv: list[str] | None = None) -> None:
     if state_file.exists() and not args.resume:
         raise UserError(f"{state_file}: a run is there already; go on with --resume, or choose another --out")
     state = load_state(state_file, config) if args.resume else None
-    check_writable(args.out)
 
     accelerator = make_accelerator(config, args.device)
     device, chief = accelerator.device, accelerator.is_main_process
+    if chief:
+        check_writable(args.out)
+        for left_behind in args.out.glob(".*.tmp"):  # by a run that was killed while it saved
+            left_behind.unlink()
     torch.manual_seed(train.seed)
     sampler = CropSampler(config.data, train.seed + accelerator.process_index, device, labels=config.stage != "RF")
     stage = STAGES[config.stage](config, sampler, device)
@@ -236,22 +241,24 @@ def main(argv: list[str] | None = None) -> None:
     average = averaged(network, train.ema).eval()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
-    here = Position()
-    if state:
-        here = Position(**state["position"])
-        for part, content in ((network, "network"), (average, "average"), (optimizer, "optimizer")):
-            part.load_state_dict(state[content])
-        restore_random(state["random"], sampler, accelerator, state_file)
     run_step = Step(stage)
     if train.compile:
         run_step.compile()
     run_step, optimizer = accelerator.prepare(run_step, optimizer)
+    here, parts = Position(), dict(network=network, average=average, optimizer=optimizer)
+    if accelerator.scaler is not None:
+        parts["scaler"] = accelerator.scaler
+    if state:
+        here = Position(**state["position"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        restore_random(state["random"], sampler, accelerator, state_file)
 
     def save() -> None:
         random = gather_random(sampler, accelerator)
         if chief:
-            parts = dict(network=network.state_dict(), average=average.state_dict(), optimizer=optimizer.state_dict())
-            save_state(state_file, config, position=dataclasses.asdict(here), random=random, **parts)
+            states = {name: part.state_dict() for name, part in parts.items()}
+            save_state(state_file, config, position=dataclasses.asdict(here), random=random, **states)
             keep("last")
 
     def keep(name: str) -> None:
@@ -266,13 +273,14 @@ def main(argv: list[str] | None = None) -> None:
             bar.write(f"step {here.step}: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
             write_csv(args.out / "validation.csv", here.validations)
             score = -figures[stage.best] if stage.lower_is_better else figures[stage.best]
-            if here.best is None or score > here.best:
+            if score > here.best:
                 here.best = score
                 keep("best")
+        here.validated = here.step
         accelerator.wait_for_everyone()
 
-    with Interruption() as interruption, Log(args.out, here.step, chief) as log:
-        bar = tqdm(total=train.steps, initial=here.step, unit="step", disable=None if chief else True)
+    bar = tqdm(total=train.steps, initial=here.step, unit="step", disable=None if chief else True)
+    with Interruption() as interruption, Log(args.out, here.step, chief) as log, bar:
         begun = time.perf_counter() - 60 * here.minutes
         while True:
             here.minutes = (time.perf_counter() - begun) / 60
@@ -306,13 +314,13 @@ def main(argv: list[str] | None = None) -> None:
                 validate()
             if here.step % train.save_every == 0:
                 save()
-        if not stop and (not here.validations or here.validations[-1]["step"] != here.step):
+        if not stop and here.validated != here.step:
             validate()
         save()
-        bar.close()
     accelerator.end_training()
     if stop:
-        print(f"stopped after step {here.step}, all is saved in {args.out}/; --resume goes on", file=sys.stderr)
+        if chief:
+            print(f"stopped after step {here.step}, all is saved in {args.out}/; --resume goes on", file=sys.stderr)
         sys.exit(130)
 
 

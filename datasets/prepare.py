@@ -1,173 +1,51 @@
-"""Fetch a public data set and lay it out as train.py, test.py and datasets/paired.py read it.
+"""Fetch a public data set, check it, and lay it out as train.py, test.py and datasets/paired.py read it.
 
 python -m datasets.prepare msrs|roadscene|m3svd [--root data] [--source FOLDER|ARCHIVE|URL]
 
-Writes, whole splits only and checked::
+What is read from the source, what is made of it, and how many pairs::
 
-    ROOT/MSRS/{train,val,test}/{ir,vi,label}/00001D.png     1023, 60 and 361 pairs
-    ROOT/RoadScene/{train,val}/{ir,vi}/FLIR_00006.jpg       170 and 19 pairs
-    ROOT/M3SVD/{train,val}/{ir,vi}/vCLIP_INDEX.png          16 frames of each video
-    ROOT/downloads/                                         what was fetched; may be deleted afterwards
+    msrs       {train,test}/{ir,vi,Segmentation_labels}/00001D.png
+               ROOT/MSRS/{train,val,test}/{ir,vi,label}/00001D.png      1023, 60 and 361
+    roadscene  {cropinfrared,crop_LR_visible}/FLIR_00006.jpg
+               ROOT/RoadScene/{train,val}/{ir,vi}/FLIR_00006.jpg        170 and 19
+    m3svd      Video/test/{infrared,visible}/CLIP.mp4
+               ROOT/M3SVD/{train,val}/{ir,vi}/vCLIP_INDEX.png           16 frames of each video
 
-Run the same command again to go on after an interruption or to repair a set: what is there and right is kept.
---source is what you have already, the set itself or a folder or archive (.zip, .tar, .tar.gz, .tgz) that holds it
-some folders deep, or the URL of an archive or of a git repository (ending in .git).
+MSRS/test is the authors' split (their registration test set of the same name, with flows, belongs under another root);
+MSRS/val are training pairs, evenly spaced by name. The others follow the lists in datasets/splits; RoadScene's leave
+out 32 pairs, the authors' 20 registration test pairs (which come with their code) and their neighbours in time.
 
-MSRS/test is the authors' split (their registration test set of the same name, with flows, belongs under another
-root); MSRS/val are 60 of their training pairs, 30 by day and 30 by night, evenly spaced by name. RoadScene and M3SVD
-(by clip) follow the lists in datasets/splits. RoadScene's leave out 32 pairs, the authors' 20 registration test pairs
-and their neighbours in time, since nothing may be trained or chosen on them; the test pairs themselves come ready-made
-with the authors' code.
+Before anything is put in place it is checked that no pair is missing, that every picture can be read, that those of a
+pair have one size, that labels are class maps, and that no split would be mixed with other files.
+
+Run the same command again to repair a set, or after an interruption. A download goes on where it stopped if its server
+allows that; GitHub, where the sets are, starts over. ROOT/downloads may be deleted afterwards. --source: the set, or a
+folder or archive (.zip, .tar, .tar.gz, .tgz) that holds it some folders deep, or the URL of an archive or a .git.
 """
 
 import argparse
-import contextlib
-import hashlib
-import http.client
 import os
 import re
 import shlex
 import shutil
-import subprocess
-import tarfile
 import tempfile
-import urllib.error
-import urllib.parse
-import urllib.request
-import zipfile
-import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 from tqdm import tqdm
 
+from datasets.fetch import Contents, Source, fetch
 from datasets.paired import read_label
 from utils.errors import UserError, run
-from utils.images import check_writable, read_image, write_bytes
+from utils.images import read_image, write_bytes
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 SPLITS = Path(__file__).with_name("splits")
 MSRS_PAIRS = {"train": 1083, "test": 361}
 MSRS_VAL = 30  # pairs by day, and as many by night
 FRAMES = 16  # of each M3SVD video, evenly spaced
-
-# What zipfile, tarfile and the decompressors raise for a damaged archive (RuntimeError: for an encrypted one).
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError)
-
-
-def fetch(source: str, folder: Path, name: str) -> Path:
-    """The local copy of ``source``: itself if it is one, otherwise what is fetched into ``folder``, once."""
-    if Path(source).exists():
-        return Path(source)
-    if "://" not in source and not source.endswith(".git"):
-        raise UserError(f"{source}: no such file or folder, and not a URL")
-    kind = next((kind for kind in (".git", *ARCHIVES) if urllib.parse.urlparse(source).path.endswith(kind)), None)
-    if kind is None:
-        raise UserError(f"{source}: neither an archive ({', '.join(ARCHIVES)}) nor a git repository (.git)")
-    check_writable(folder)
-    path = folder / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}{kind}"
-    if not path.exists():
-        part = path.with_name(path.name + ".part")
-        (clone if kind == ".git" else download)(source, part)
-        part.rename(path)
-    return path
-
-
-def download(url: str, part: Path) -> None:
-    """Fetch ``url`` into the file ``part``, going on where it ends if the server can; UserError if not all came."""
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-                have = 0
-            length = response.headers["Content-Length"]  # GitHub sends none with an archive it has just made
-            total = None if length is None else have + int(length)
-            with (
-                part.open("ab" if have else "wb") as file,
-                tqdm(desc=url, initial=have, total=total, unit="B", unit_scale=True, disable=None) as bar,
-            ):
-                while block := response.read(1 << 20):
-                    bar.update(file.write(block))
-        size = part.stat().st_size
-        if total is not None and size != total:
-            raise OSError(f"ended after {size} of {total} bytes")
-    except (OSError, http.client.HTTPException) as error:
-        if have and isinstance(error, urllib.error.HTTPError) and error.code == 416:  # nothing follows what we have
-            part.unlink()
-            return download(url, part)
-        raise UserError(f"{url}: {error}; run the same command again to go on") from error
-
-
-def clone(url: str, part: Path) -> None:
-    """Clone the last commit of the repository ``url`` into the folder ``part``."""
-    if part.exists():
-        shutil.rmtree(part)  # git cannot go on with an interrupted clone
-    print(f"cloning {url}", flush=True)
-    command = ["git", "clone", "--quiet", "--depth", "1", "--", url, str(part)]
-    try:
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})
-    except FileNotFoundError as error:
-        raise UserError(f"{url}: git is not installed; install it, or give an archive as --source") from error
-    except subprocess.CalledProcessError as error:
-        reason = " ".join(error.stderr.decode(errors="replace").split())
-        raise UserError(f"{url}: {reason}; run the same command again") from error
-
-
-class Source:
-    """The files of a folder or an archive: their paths in it in ``names``, as they are stored, and ``read(name)``."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        with self._damage_named():
-            if path.is_dir():
-                files = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
-                self.names = [file.as_posix() for file in files]
-                self._read = lambda name: (path / name).read_bytes()
-            elif path.name.endswith(".zip"):
-                archive = zipfile.ZipFile(path)
-                self.names = [name for name in archive.namelist() if not name.endswith("/")]
-                self._read = archive.read
-            elif path.name.endswith(ARCHIVES):
-                archive = tarfile.open(path)
-                members = {member.name: member for member in archive.getmembers() if member.isfile()}
-                self.names, self._read = list(members), lambda name: archive.extractfile(members[name]).read()
-            else:
-                raise UserError(f"{path}: neither a folder nor an archive ({', '.join(ARCHIVES)})")
-        # Nothing is ever written under a path taken from here, but no honest archive has such paths either.
-        outside = next((name for name in self.names if name.startswith("/") or ".." in re.split(r"[/\\]", name)), None)
-        if outside is not None:
-            raise UserError(f"{path}: holds {outside}, a path that leads out of it; do not use it")
-
-    @contextlib.contextmanager
-    def _damage_named(self) -> Iterator[None]:
-        try:
-            yield
-        except _DAMAGED as error:
-            raise UserError(
-                f"{self.path}: cannot be read ({error}); if it is a damaged download, delete it and fetch it again"
-            ) from error
-
-    def read(self, name: str) -> bytes:
-        with self._damage_named():
-            return self._read(name)
-
-    def contents(self, folders: Iterable[str]) -> dict[str, dict[str, str]]:
-        """The files of each of ``folders``, which lie in one parent, as ``{folder: {file name: name in here}}``."""
-        files: dict[str, dict[str, str]] = defaultdict(dict)
-        for name in self.names:
-            folder, _, file = name.rpartition("/")
-            files[folder][file] = name
-        tops = {folder.removesuffix(end) for folder in files for end in folders if f"/{folder}".endswith(f"/{end}")}
-        missing = {top: [end for end in folders if top + end not in files] for top in tops} or {"": list(folders)}
-        top = min(missing, key=lambda top: (len(missing[top]), top.count("/"), top))
-        if missing[top]:
-            raise UserError(f"{self.path}: no files in {', '.join(missing[top])}; this is not the whole data set")
-        return {end: files[top + end] for end in folders}
 
 
 class Entry(NamedTuple):
@@ -178,30 +56,32 @@ class Entry(NamedTuple):
     members: dict[str, str]
 
 
-def require(names: Iterable[str], folder: str, files: dict[str, str], source: Path) -> None:
-    """Raise UserError if one of ``names`` is not among the ``files`` of ``folder``."""
-    lost = sorted(set(names) - files.keys())
-    if lost:
-        others = f" and {len(lost) - 5} others" if len(lost) > 5 else ""
-        raise UserError(f"{source}: {folder} lacks {', '.join(lost[:5])}{others}; the source is incomplete")
+class PublicSet(NamedTuple):
+    """A data set: where it is, which folder of it is which part, how it is split and made files, what to say of it."""
+
+    name: str
+    url: str
+    folders: dict[str, str]
+    plan: Callable[["PublicSet", Source], tuple[list[Entry], int]]
+    produce: Callable[[Source, list[Entry]], Iterator[tuple[str, bytes]]]
+    recipe: str
+    licence: str
+    note: str = ""  # on the recipe
 
 
-def plan_msrs(source: Source) -> tuple[list[Entry], int]:
-    """All pairs, with their labels; none stays out."""
-    parts = {"ir": "ir", "vi": "vi", "label": "Segmentation_labels"}
-    contents = source.contents([f"{group}/{folder}" for group in MSRS_PAIRS for folder in parts.values()])
+def plan_msrs(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
+    """All pairs of the folders train and test, so none that is left out."""
+    contents = source.contents([f"{group}/{folder}" for group in MSRS_PAIRS for folder in public.folders.values()])
     entries = []
     for group, expected in MSRS_PAIRS.items():
-        files = {part: contents[f"{group}/{folder}"] for part, folder in parts.items()}
-        names = sorted(name for name in set().union(*files.values()) if re.fullmatch(r"\d{5}[DN]\.png", name))
-        for part, folder in parts.items():
-            require(names, f"{group}/{folder}", files[part], source.path)
+        folders = {part: f"{group}/{folder}" for part, folder in public.folders.items()}
+        names = set().union(*(contents[folder] for folder in folders.values()))
+        names = sorted(name for name in names if re.fullmatch(r"\d{5}[DN]\.png", name))
+        found = find_pairs(group, names, folders, contents, source.path)
         if len(names) != expected:
-            raise UserError(
-                f"{source.path}: {len(names)} pairs in {group}, expected {expected}; it is not the whole set"
-            )
+            raise UserError(f"{source.path}: {len(names)} pairs in {group}, expected {expected}; not the whole set")
         val = msrs_val(names) if group == "train" else set()
-        entries += [Entry("val" if n in val else group, n, {part: files[part][n] for part in parts}) for n in names]
+        entries += [entry._replace(split="val") if entry.name in val else entry for entry in found]
     return entries, 0
 
 
@@ -211,23 +91,31 @@ def msrs_val(names: list[str]) -> set[str]:
     return {some[index * len(some) // MSRS_VAL] for some in (day, night) for index in range(MSRS_VAL)}
 
 
-def plan_by_lists(set_name: str, parts: dict[str, str], source: Source) -> tuple[list[Entry], int]:
+def plan_by_lists(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
     """The pairs named in the set's split lists, and how many others, or halves of pairs, there are."""
-    contents = source.contents(parts.values())
+    contents = source.contents(public.folders.values())
+    whole = set.intersection(*map(set, contents.values()))
     entries = []
     for split in ("train", "val"):
-        lines = (SPLITS / f"{set_name}_{split}.txt").read_text().splitlines()
-        names = [line for line in lines if not line.startswith("#")]
-        for folder in parts.values():  # "NAME ?" may be missing
-            require([name for name in names if not name.endswith("?")], folder, contents[folder], source.path)
-        for name in (name.removesuffix("?").rstrip() for name in names):
-            if all(name in files for files in contents.values()):
-                entries.append(Entry(split, name, {part: contents[folder][name] for part, folder in parts.items()}))
+        lines = (SPLITS / f"{public.name}_{split}.txt").read_text().splitlines()
+        listed = [line.partition(" ?") for line in lines if not line.startswith("#")]  # "NAME ?" may be missing
+        names = [name for name, optional, _ in listed if not optional or name in whole]
+        entries += find_pairs(split, names, public.folders, contents, source.path)
     return entries, len(set().union(*contents.values()) - {entry.name for entry in entries})
 
 
+def find_pairs(split: str, names: list[str], folders: dict[str, str], contents: Contents, source: Path) -> list[Entry]:
+    """The pairs ``names``, each part from its folder among ``contents``; UserError if one is not there."""
+    for folder in folders.values():
+        lost = sorted(set(names) - contents[folder].keys())
+        if lost:
+            others = f" and {len(lost) - 5} others" if len(lost) > 5 else ""
+            raise UserError(f"{source}: {folder} lacks {', '.join(lost[:5])}{others}; the source is incomplete")
+    return [Entry(split, name, {part: contents[folder][name] for part, folder in folders.items()}) for name in names]
+
+
 def copies(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
-    """The files of image pairs, as (SPLIT/PART/NAME, bytes)."""
+    """The files of image pairs as they are: (SPLIT/PART/NAME, bytes)."""
     targets = {member: f"{e.split}/{part}/{e.name}" for e in entries for part, member in e.members.items()}
     for name in source.names:  # in the order they are stored, since a compressed tar has no quick way back
         if name in targets:
@@ -237,8 +125,7 @@ def copies(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
 def frames(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
     """``FRAMES`` frames of each pair of videos, as PNG: infrared of one channel, visible of three."""
     for entry in entries:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            videos = {part: open_video(source, member, Path(folder)) for part, member in entry.members.items()}
+        videos = {part: open_video(source, member) for part, member in entry.members.items()}
         step = int(min(video.get(cv2.CAP_PROP_FRAME_COUNT) for video in videos.values())) // FRAMES
         if step < 1:
             raise UserError(f"{source.path}: {entry.name} has fewer than {FRAMES} frames")
@@ -253,16 +140,17 @@ def frames(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
                     yield f"{entry.split}/{part}/{name}", cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def open_video(source: Source, member: str, folder: Path) -> cv2.VideoCapture:
-    """Open a video of the source by way of a file in ``folder``, since OpenCV reads from files only."""
+def open_video(source: Source, member: str) -> cv2.VideoCapture:
+    """Open a video of the source by way of a temporary file, since OpenCV reads from files only."""
     data = source.read(member)
     if data.startswith(b"version https://git-lfs"):
         raise UserError(f"{source.path}: {member} only points to Git LFS; give a clone made with git-lfs as --source")
-    path = folder / member.replace("/", "_")
-    path.write_bytes(data)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: our one line says what is wrong
     level = cv2.utils.logging.setLogLevel(0)
-    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / Path(member).name
+        path.write_bytes(data)
+        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     cv2.utils.logging.setLogLevel(level)
     if not video.isOpened():
         raise UserError(f"{source.path}: {member} is not a readable video")
@@ -272,78 +160,51 @@ def open_video(source: Source, member: str, folder: Path) -> cv2.VideoCapture:
 def lay_out(files: Iterable[tuple[str, bytes]], folder: Path, source: Path) -> Counter[str]:
     """Write ``files`` (SPLIT/PART/NAME, bytes), check them all, and only then put them into ``folder``.
 
-    A file that is there and the same is kept. Returns the number of pairs of each split.
+    What is there and the same is kept. Returns the number of pairs of each split.
     """
     staging = folder / ".prepare"
-    sizes: dict[tuple[str, str], dict[str, tuple[int, ...]]] = defaultdict(dict)
+    shutil.rmtree(staging, ignore_errors=True)  # left by an interrupted run
     targets = set()
+    sizes: dict[tuple[str, str], str] = {}
     for target, data in tqdm(files, unit="file", disable=None):
-        path = folder / target if holds(folder / target, data) else staging / target
-        if not holds(path, data):
+        path = folder / target
+        if not (path.is_file() and path.read_bytes() == data):
+            path = staging / target
             write_bytes(path, data)
         split, part, name = target.split("/")
         try:
             pixels = read_label(path) if part == "label" else read_image(path)
         except UserError as error:
             raise UserError(f"{source}: a bad file in it: {error}") from error
-        sizes[split, name][part] = tuple(pixels.shape[-2:])
+        size = "{} x {}".format(*pixels.shape[-2:])
+        if sizes.setdefault((split, name), size) != size:
+            raise UserError(f"{source}: {target} has {size} pixels (height x width), its partner {sizes[split, name]}")
         targets.add(target)
-    for (split, name), parts in sizes.items():
-        if len(set(parts.values())) > 1:
-            differing = ", ".join(f"{part} {height}x{width}" for part, (height, width) in parts.items())
-            raise UserError(f"{source}: the images of {split}/{name} differ in size (height x width): {differing}")
     publish(staging, folder, targets)
     return Counter(split for split, _ in sizes)
 
 
-def holds(path: Path, data: bytes) -> bool:
-    """Whether ``path`` is a file with just this content."""
-    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
-
-
 def publish(staging: Path, folder: Path, targets: set[str]) -> None:
-    """Move what is staged into ``folder``; UserError, before anything is moved, if a split there holds other files."""
+    """Move those of ``targets`` that are staged into ``folder``, but nothing if a split there holds other files."""
     splits = sorted({target.split("/")[0] for target in targets})
+    for path in (path for split in splits for path in sorted((folder / split).rglob("[!.]*"))):
+        if path.is_file() and path.relative_to(folder).as_posix() not in targets:
+            raise UserError(f"{path}: not a file of this split; move the split away or choose another --root")
     for split in splits:
-        for path in visible_files(folder / split):
-            if path.relative_to(folder).as_posix() not in targets:
-                raise UserError(
-                    f"{path}: not a file of this split; move {folder / split} away or choose another --root"
-                )
-    for path in visible_files(staging):
-        if path.relative_to(staging).as_posix() not in targets:
-            path.unlink()  # left by an interrupted run with another source
-    for split in splits:
-        if (staging / split).exists() and not (folder / split).exists():
+        if not (folder / split).exists():
             (staging / split).rename(folder / split)  # a new split appears whole
-        for path in visible_files(staging / split):
-            target = folder / path.relative_to(staging)
-            target.parent.mkdir(exist_ok=True)
-            path.replace(target)
+    for target in sorted(targets):
+        if (staging / target).exists():
+            (folder / target).parent.mkdir(exist_ok=True)
+            (staging / target).replace(folder / target)
     shutil.rmtree(staging, ignore_errors=True)
-
-
-def visible_files(folder: Path) -> list[Path]:
-    """The files below ``folder``, which need not exist, without hidden ones."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-
-
-class PublicSet(NamedTuple):
-    """A data set: where it is, which pairs go where, how they become files, and what to say of it."""
-
-    name: str
-    url: str
-    plan: Callable[[Source], tuple[list[Entry], int]]
-    produce: Callable[[Source, list[Entry]], Iterator[tuple[str, bytes]]]
-    recipe: str
-    licence: str
-    left_out: str = ""
 
 
 SETS = {
     "msrs": PublicSet(
         name="MSRS",
         url="https://github.com/Linfeng-Tang/MSRS/archive/refs/heads/main.zip",
+        folders={"ir": "ir", "vi": "vi", "label": "Segmentation_labels"},
         plan=plan_msrs,
         produce=copies,
         recipe="rf_msrs",
@@ -352,20 +213,21 @@ SETS = {
     "roadscene": PublicSet(
         name="RoadScene",
         url="https://github.com/hanna-xu/RoadScene/archive/refs/heads/master.zip",
-        plan=partial(plan_by_lists, "RoadScene", {"ir": "cropinfrared", "vi": "crop_LR_visible"}),
+        folders={"ir": "cropinfrared", "vi": "crop_LR_visible"},
+        plan=plan_by_lists,
         produce=copies,
         recipe="rf_roadscene",
         licence="research use; cite Xu et al., AAAI 2020",
-        left_out="the authors' registration test pairs and their neighbours in time",
     ),
     "m3svd": PublicSet(
         name="M3SVD",
         url="https://github.com/Linfeng-Tang/M3SVD/archive/refs/heads/main.zip",
-        plan=partial(plan_by_lists, "M3SVD", {"ir": "Video/test/infrared", "vi": "Video/test/visible"}),
+        folders={"ir": "Video/test/infrared", "vi": "Video/test/visible"},
+        plan=plan_by_lists,
         produce=frames,
         recipe="rf_mixed",
         licence="MIT; cite Tang et al., VideoFusion, CVPR 2026",
-        left_out="videos in neither split list, or without their partner",
+        note="  # reads MSRS and RoadScene, too",
     ),
 }
 
@@ -381,16 +243,16 @@ def main(argv: list[str] | None = None) -> None:
     public = SETS[args.set]
     folder = args.root / public.name
     source = Source(fetch(args.source or public.url, args.root / "downloads", public.name))
-    entries, left_out = public.plan(source)
+    entries, left_out = public.plan(public, source)
     pairs = lay_out(public.produce(source, entries), folder, source.path)
     print(f"{folder}/")
-    for split in sorted(pairs):
-        print(f"  {split:<6}{pairs[split]:>6} pairs")
+    for split, count in sorted(pairs.items()):
+        print(f"  {split:<6}{count:>6} pairs")
     if left_out:
-        print(f"left out: {left_out} ({public.left_out})")
+        print(f"left out: {left_out} (in neither list of {SPLITS.name}, or without a partner)")
     print(f"licence:  {public.licence}")
-    root = shlex.quote(f"data.root={args.root}")
-    print(f"next:     python train.py --config configs/{public.recipe}.yaml --out runs/{public.recipe} --set {root}")
+    command = f"python train.py --config configs/{public.recipe}.yaml --out runs/{public.recipe}"
+    print(f"next:     {command} --set {shlex.quote(f'data.root={args.root}')}{public.note}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.correlation import local_correlation
 from models.layers import ConvBlock, blur, gaussian_kernel
 from models.published import PublishedField
 from models.structure import structural_channels
@@ -83,20 +84,24 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
     and about twice that on either side. Returns ``(B, 49, H, W)``, row by row from the upper left neighbour:
     ``correlation="squared"`` is the mean squared difference over channels, "cosine" the cosine similarity.
     """
-    height, width = tgt.shape[-2:]
     src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
-    if correlation == "cosine":
-        src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
+    # Under autocast too: whole features are compared, and small differences matter.
+    with torch.autocast(src.device.type, enabled=False):
+        if correlation == "cosine":
+            src, tgt = F.normalize(src, dim=1), F.normalize(tgt.float(), dim=1)
+            return local_correlation(src, tgt, _SEARCH_RADIUS, dilation)
+        return _squared_differences(src, tgt.float(), dilation)
+
+
+def _squared_differences(src: Tensor, tgt: Tensor, dilation: int) -> Tensor:
+    height, width = tgt.shape[-2:]
     reach = _SEARCH_RADIUS * dilation
     src = F.pad(src, (reach, reach, reach, reach))
     costs = []
     for dy in range(0, 2 * reach + 1, dilation):
         for dx in range(0, 2 * reach + 1, dilation):
             neighbour = src[:, :, dy : dy + height, dx : dx + width]
-            if correlation == "cosine":
-                costs.append((neighbour * tgt).sum(dim=1))
-            else:
-                costs.append((neighbour - tgt).square().mean(dim=1))
+            costs.append((neighbour - tgt).square().mean(dim=1))
     return torch.stack(costs, dim=1)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import ConvBlock
-from models.scan import DIRECTIONS, scan_reference
+from models.scan import DIRECTIONS, scan
 
 
 class DirectionalScan(nn.Module):
@@ -17,7 +17,7 @@ class DirectionalScan(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the four scans ``(B, 4, C, H, W)``: up, right, down, left."""
-        return scan_reference(x, self.weight, self.bias)
+        return scan(x, self.weight, self.bias)
 
 
 class GSAM(nn.Module):

@@ -1,6 +1,7 @@
 """Configuration: defaults stand here, a YAML file holds only what differs, unknown keys are refused."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,22 @@ from typing import Any
 import yaml
 
 from utils.errors import UserError
+
+
+# Section, keys, what their values must fulfil, and that in words.
+_RULES = (
+    ("train", "batch accumulate steps save_every validate_every fusion_batch", lambda v: v >= 1, "at least 1"),
+    ("train", "minutes clip", lambda v: v > 0, "above 0"),
+    ("train", "lr weight_decay", lambda v: v >= 0, "at least 0"),
+    ("train", "warmup decay", lambda v: 0 <= v <= 1, "a share, from 0 to 1"),
+    ("train", "ema", lambda v: 0 <= v < 1, "a share below 1"),
+    ("data", "val_pairs", lambda v: v >= 1, "at least 1"),
+    ("data", "crop", lambda v: v >= 32, "at least 32"),
+    ("data", "scale", lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    ("data", "zoom", lambda v: 0 < v[0] <= v[1], "two numbers above 0, the smaller first"),
+    ("data", "hold_out", lambda v: 0 <= v < 1, "a share below 1"),
+    ("data", "band residual", lambda v: 0 <= v <= 1, "a share, from 0 to 1"),
+)
 
 
 @dataclass
@@ -37,8 +54,8 @@ class Loss:
     """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first nine."""
 
     photometric: float = 10.0
-    end_point_register: float = 1.0  # the field that undoes the deformation, as at test time
-    end_point_deform: float = 1.0  # the deformation itself, the other direction
+    end_point_register: float = 0.1  # the field that undoes the deformation, as at test time
+    end_point_deform: float = 0.1  # the deformation itself, the other direction
     smoothness: float = 0.1
     border: float = 1.0
     fusion: float = 10.0  # times the next three
@@ -67,7 +84,7 @@ class Train:
     clip: float = 5.0
     ema: float = 0.999  # decay of the averaged weights, which are those validated and kept; 0: no average
     precision: str = "no"  # mixed precision: no, bf16 or fp16
-    channels_last: bool = False  # for GPUs with tensor cores; many times slower on a CPU with bf16
+    channels_last: bool = True  # the memory layout that convolutions are fastest in
     compile: bool = False  # torch.compile the networks
     seed: int = 0
     save_every: int = 200
@@ -95,13 +112,16 @@ class Config:
         ):
             if value not in known:
                 raise UserError(f"{source}: {key} is {value!r}; use one of {', '.join(known)}")
-        for key in ("batch", "accumulate", "steps", "save_every", "validate_every"):
-            if getattr(self.train, key) < 1:
-                raise UserError(f"{source}: train.{key} is {getattr(self.train, key)}; it must be at least 1")
-        if not 0 <= self.data.hold_out < 1:
-            raise UserError(f"{source}: data.hold_out is {self.data.hold_out}; it must be a share below 1")
-        if not self.data.sets or min(self.data.sets.values()) < 0 or not sum(self.data.sets.values()):
+        for section, keys, fits, rule in _RULES:
+            for key in keys.split():
+                value = getattr(getattr(self, section), key)
+                if value is not None and not fits(value):
+                    raise UserError(f"{source}: {section}.{key} is {value}; it must be {rule}")
+        shares = self.data.sets.values()
+        if not (all(share >= 0 for share in shares) and 0 < sum(shares) < math.inf):
             raise UserError(f"{source}: data.sets needs at least one set, and shares that are not negative")
+        if self.stage == "SEG" and self.train.batch < 2:
+            raise UserError(f"{source}: train.batch is 1; stage SEG normalises over a batch and needs at least 2")
 
 
 def load_config(path: str | Path, assignments: list[str] = ()) -> Config:
@@ -160,6 +180,10 @@ def _convert(value: Any, current: Any, known: dataclasses.Field, where: str) -> 
         return None
     if isinstance(current, tuple) and isinstance(value, list) and len(value) == len(current):
         return tuple(_convert(v, c, known, where) for v, c in zip(value, current))
+    if isinstance(value, dict) and known.type == dict[str, float]:
+        return {str(k): _convert(v, 0.0, known, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, list) and known.type == list[str]:
+        return [str(v) for v in value]
     if isinstance(current, float) or (optional and "float" in str(known.type)):
         # YAML reads 1e-3 as text: it wants a dot before the exponent.
         try:

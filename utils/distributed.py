@@ -1,6 +1,7 @@
 """What several processes, or a signal from outside, need to agree on while they train one network."""
 
 import signal
+import time
 
 import torch
 import torch.distributed as dist
@@ -54,7 +55,8 @@ def largest(accelerator: Accelerator, *values: float) -> list[float]:
 class Interruption:
     """Within ``with``, the first Ctrl-C (or SIGTERM) only sets ``requested``, so that a step ends and can be saved.
 
-    The second one interrupts at once.
+    The next one interrupts at once, unless it comes within a second: a launcher passes on what the terminal has sent
+    to its processes already.
     """
 
     def __init__(self):
@@ -69,6 +71,7 @@ class Interruption:
             signal.signal(kind, handler)
 
     def _request(self, *_) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested, self.since = True, time.monotonic()
+        elif time.monotonic() - self.since > 1:
             raise KeyboardInterrupt
-        self.requested = True

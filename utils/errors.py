@@ -9,9 +9,12 @@ class UserError(Exception):
 
 
 def run(main: Callable[[list[str] | None], None]) -> None:
-    """Run a script's ``main``; a UserError becomes one line on standard error and exit code 2."""
+    """Run a script's ``main``; a UserError becomes one line on standard error and exit code 2, Ctrl-C one and 130."""
     try:
         main(None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

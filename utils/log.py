@@ -1,30 +1,56 @@
 """The curves and pictures of a training run, for TensorBoard."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from utils.errors import UserError
+
 
 class Log:
-    """Writes OUT/tensorboard/, or nothing unless ``active``; what an earlier run wrote after ``step`` is hidden."""
+    """Writes OUT/tensorboard/ within ``with``, or nothing unless ``active``; what an earlier run wrote after ``step``
+    is hidden. Raises UserError if it cannot be written.
+    """
 
     def __init__(self, out: Path, step: int, active: bool):
-        self.writer = SummaryWriter(out / "tensorboard", purge_step=step + 1) if active else None
+        self.folder, self.step, self.active = out / "tensorboard", step, active
 
     def __enter__(self) -> "Log":
+        if self.active:
+            # The writer's thread keeps its error for the next call, which raises it; a traceback would tell it twice.
+            self.hook = threading.excepthook
+            threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else self.hook(args)
+            with self._named():
+                self.writer = SummaryWriter(self.folder, purge_step=self.step + 1)
         return self
 
-    def __exit__(self, *_) -> None:
-        if self.writer is not None:
-            self.writer.close()
+    def __exit__(self, kind: type | None, *_) -> None:
+        if self.active:
+            try:
+                with self._named():
+                    self.writer.close()
+            except UserError:
+                if kind is None:
+                    raise
+            finally:
+                threading.excepthook = self.hook
 
     def write(self, values: Mapping[str, float], step: int, pictures: Mapping[str, Tensor] | None = None) -> None:
         """Add ``values`` and ``pictures`` ``(3, H, W)`` in [0, 1], by name, at ``step``."""
-        if self.writer is None:
-            return
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        for name, picture in (pictures or {}).items():
-            self.writer.add_image(name, picture, step)
+        if self.active:
+            with self._named():
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, step)
+                for name, picture in (pictures or {}).items():
+                    self.writer.add_image(name, picture, step)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error

@@ -1,5 +1,6 @@
 """How a run unfolds: its learning rate, and the average of the weights that is validated and kept."""
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -26,8 +27,9 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     forgotten. Buffers are those of ``network`` itself.
     """
 
-    def average(mean: Tensor, current: Tensor, updates: Tensor) -> Tensor:
+    # All tensors at once: a function for one would make a GPU wait at each.
+    def average(means: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
         n = int(updates)
-        return mean.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+        torch._foreach_lerp_(means, current, 1 - min(decay, (1 + n) / (10 + n)))
 
-    return AveragedModel(network, avg_fn=average)
+    return AveragedModel(network, multi_avg_fn=average)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ class Position:
 
     step: int = 0
     minutes: float = 0.0
-    best: float | None = None  # the best validation score so far, higher is better
-    validations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    validated: int | None = None  # the step of the last validation
+    best: float = -math.inf  # the best validation score so far, higher is better
+    validations: list[dict[str, float]] = dataclasses.field(default_factory=list)  # the main process's
 
 
 def save_state(path: Path, config: Config, **parts: Any) -> None:

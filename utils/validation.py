@@ -1,5 +1,7 @@
 """Scores of a network on a run's validation pairs: always the same pairs, always deformed alike."""
 
+import math
+import statistics
 from collections.abc import Callable
 
 import torch
@@ -9,7 +11,9 @@ from datasets.crops import held_out, open_set
 from datasets.make_test_set import deform
 from datasets.paired import Pair
 from models import BiSeNet, SuperFusion
+from models.superfusion import SMALLEST_SIDE
 from utils.config import Data
+from utils.errors import UserError
 from utils.metrics.fusion import PAPER, fusion_metrics, gray_levels
 from utils.metrics.registration import end_point_error
 from utils.metrics.segmentation import confusion_matrix, mean_iou
@@ -25,7 +29,7 @@ def validation_pairs(data: Data, labels: bool) -> list[Pair]:
     """The pairs of the sets ``data.val`` and those held out of the training sets, at most ``data.val_pairs`` of a set.
 
     Evenly spaced over a set; read once and kept. Without ``labels`` each carries a deformed IR image and its flow,
-    drawn from a seed and its name.
+    drawn from a seed and its name. Raises UserError for one that is too small for the networks.
     """
     kept = []
     for name in dict.fromkeys([*data.val, *data.sets]):
@@ -35,6 +39,8 @@ def validation_pairs(data: Data, labels: bool) -> list[Pair]:
         count = min(len(indices), data.val_pairs)
         for i in range(count):
             pair = pairs[indices[i * len(indices) // count]].in_vi_frame()
+            if min(pair.vi.shape[-2:]) < SMALLEST_SIDE:
+                raise UserError(f"{name}: {pair.name} is too small to validate on (under {SMALLEST_SIDE} pixels)")
             kept.append(pair if labels else deform(pair, seed=0, band=True))
     return kept
 
@@ -42,17 +48,15 @@ def validation_pairs(data: Data, labels: bool) -> list[Pair]:
 @torch.inference_mode()
 def registration_scores(model: SuperFusion, pairs: list[Pair], device: torch.device) -> dict[str, float]:
     """Mean end-point errors in pixels: ``EPE_official`` of the pairs as they are, ``EPE_band_free`` of their cropped
-    selves, which show no black band (:mod:`utils.protocols`)."""
-    rows = []
+    selves, which show no black band (:mod:`utils.protocols`); NaN if all of them are too small for that."""
+    errors = {"EPE_official": [], "EPE_band_free": []}
     for pair in pairs:
-        row = {}
         for protocol, case in (("EPE_official", pair), ("EPE_band_free", without_band(pair))):
             if case is not None:
                 flow = model.register(case.ir_warp[None].to(device), case.vi[None].to(device))["flow_ir2vi"].cpu()
                 error, valid = end_point_error(flow, case.flow[None])
-                row[protocol] = float(error[valid > 0].mean())
-        rows.append(row)
-    return {name: means([row for row in rows if name in row], [name])[name] for name in rows[0]}
+                errors[protocol].append(float(error[valid > 0].mean()))
+    return {protocol: statistics.fmean(values) if values else math.nan for protocol, values in errors.items()}
 
 
 @torch.inference_mode()
