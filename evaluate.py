@@ -210,9 +210,15 @@ def check_methods(methods: list[Results], segmenter: BiSeNet | None, metrics: tu
         raise UserError("--metrics none: nothing else is left to score; give --segmenter, or results with seg/")
 
 
+def has_class_maps(assignment: str) -> bool:
+    """Whether the result folder of ``NAME=DIR`` holds seg/, which is scored against the labels."""
+    return (Path(assignment.partition("=")[2]) / "seg").is_dir()
+
+
 def open_pairs(args: argparse.Namespace, num_classes: int) -> PairedFolders:
     if args.dataset_name:
-        return test_set(args.data_root, args.dataset_name, num_classes)
+        label = args.segmenter is not None or any(has_class_maps(assignment) for assignment in args.results)
+        return test_set(args.data_root, args.dataset_name, num_classes, label)
     return PairedFolders(args.ir, args.vi, label=args.label, num_classes=num_classes)
 
 

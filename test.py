@@ -115,7 +115,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def open_pairs(args: argparse.Namespace, num_classes: int) -> PairedFolders | SampleScenes:
     if args.dataset_name:
-        pairs = test_set(args.data_root, args.dataset_name, num_classes)
+        pairs = test_set(args.data_root, args.dataset_name, num_classes, label=args.mode == "Seg")
     elif args.ir:
         pairs = PairedFolders(args.ir, args.vi, label=args.label, num_classes=num_classes)
     else:

@@ -194,16 +194,19 @@ def read_label(path: str | Path, num_classes: int = len(CLASSES)) -> Tensor:
     return torch.from_numpy(pixels.astype(np.int64))
 
 
-def test_set(data_root: str | Path, name: str, num_classes: int = len(CLASSES)) -> PairedFolders:
+def test_set(data_root: str | Path, name: str, num_classes: int = len(CLASSES), label: bool = False) -> PairedFolders:
     """The registration test set ``name`` ("MSRS" or "RoadScene") under ``data_root``, in either layout::
 
-    DATA_ROOT/NAME/test/{ir,vi[,ir_warp,flow,label]}    this project's
-    DATA_ROOT/[dataset/]test/NAME/{ir,vi,ir_warp,flow}  the authors', as they ship it
+        DATA_ROOT/NAME/test/{ir,vi[,ir_warp,flow,label]}    this project's
+        DATA_ROOT/[dataset/]test/NAME/{ir,vi,ir_warp,flow}  the authors', as they ship it
+
+    The labels, if there are any, are read only with ``label``.
     """
     root = Path(data_root)
     candidates = [root / name / "test", root / "test" / name, root / "dataset" / "test" / name]
     folder = next((c for c in candidates if c.is_dir()), None)
     if folder is None:
         raise UserError(f"{candidates[0]}: no such folder (nor {candidates[1]}); --data_root must hold {name}")
-    extra = {part: folder / part for part in ("ir_warp", "flow", "label") if (folder / part).is_dir()}
+    parts = ("ir_warp", "flow", "label") if label else ("ir_warp", "flow")
+    extra = {part: folder / part for part in parts if (folder / part).is_dir()}
     return PairedFolders(folder / "ir", folder / "vi", num_classes=num_classes, **extra)

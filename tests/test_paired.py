@@ -102,12 +102,16 @@ def test_labels_come_with_the_visible_image(tmp_path):
     label = np.arange(32 * 40).reshape(32, 40) % 9
     label[0] = 255
     write_label(tmp_path / "S" / "test" / "label" / "a.png", label)
-    pairs = paired.test_set(tmp_path, "S")
+    pairs = paired.test_set(tmp_path, "S", label=True)
     pair = pairs[0].in_vi_frame()
     assert pairs.has_label and pair.ir.shape == (1, 32, 40)
     assert pair.label.dtype == torch.int64 and np.array_equal(pair.label, label)
     folder = tmp_path / "S" / "test"
     assert PairedFolders(folder / "ir", folder / "vi")[0].label is None
+    write(folder / "label" / "b.png")  # a label without its images matters only where labels do
+    assert not paired.test_set(tmp_path, "S").has_label and paired.test_set(tmp_path, "S")[0].label is None
+    with pytest.raises(UserError, match="no ir image for b"):
+        paired.test_set(tmp_path, "S", label=True)
     single = PairedFolders(*(folder / part / "a.png" for part in ("ir", "vi")), label=folder / "label" / "a.png")
     assert torch.equal(single[0].label, pair.label)
 

@@ -271,7 +271,7 @@ def test_bad_pictures(tmp_path, msrs):
         (
             lambda path: write_label(path, 1, (30, 24)),
             "Segmentation_labels",
-            "2D.png has 24 x 32 pixels .*partner 24 x 30",
+            "2D.png has 24 x 32 .*partner 24 x 30",
         ),
     )
     for spoil, part, message in cases:

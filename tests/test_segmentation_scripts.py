@@ -282,6 +282,24 @@ def test_bad_labels_and_small_images_are_named(data, by_brightness):
         run_test(data, *files, "--segmenter", "x", "--seg_input", "vi")
 
 
+def test_bad_labels_are_no_matter_where_none_are_scored(data, by_brightness, fuser):
+    for path in (data / "root" / "S" / "test" / "label").iterdir():
+        path.write_bytes(b"damaged")
+    write_class_map(data / "root" / "S" / "test" / "label" / "c.png", label_of(0))  # of no pair
+    for mode in ("Reg", "Fusion"):
+        run_test(data, *source(data), "--checkpoint", fuser, "--mode", mode, "--limit", 1)
+    with pytest.raises(UserError, match="no ir image for c"):
+        run_test(data, *source(data), "--segmenter", "x")
+    arguments = (*source(data), "--metrics", "MI", "--out", data / "scores", "--workers", 1, "--results")
+    evaluate.main([str(a) for a in (*arguments, f"good={data / 'good'}")])
+    assert read(data / "scores" / "summary.csv")[0]["images"] == "2"
+    with pytest.raises(UserError, match="no ir image for c"):
+        run_evaluate(data, f"good={data / 'good'}", more=("--segmenter", "x"))
+    write_class_map(data / "good" / "seg" / "a.png", label_of(0))
+    with pytest.raises(UserError, match="no ir image for c"):
+        run_evaluate(data, f"good={data / 'good'}")
+
+
 # What the methods of ``data`` are worth: cars and persons of both images, of which the latter are taken for cars.
 CARS, PERSONS = 6 * 36 + 10 * 36, 6 * 9 + 10 * 9
 REST = 2 * 35 * 45 - CARS - PERSONS

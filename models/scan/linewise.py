@@ -1,6 +1,6 @@
 """The four-directional scan line by line with its gradient written out: what the networks use.
 
-The reference leaves the gradient to autograd: a graph node and new memory for every operation on every line. Here a line
+The reference leaves the gradient to autograd: a graph node and new memory for every operation on a line. Here a line
 of all images stays in the cache until it is done, and the results lie in memory as a convolution with ``channels_last``
 weights wants them.
 """
