@@ -33,20 +33,24 @@ def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((fused - torch.maximum(ir, vi)).abs(), mask)
 
 
-def ssim_map(x: Tensor, y: Tensor) -> Tensor:
-    """Local SSIM of two images: 11x11 Gaussian of sigma 1.5, edges repeated, data range 1."""
-    kernel = gaussian_kernel(*_SSIM_WINDOW)
-    channels = torch.cat((x, y, x * x, y * y, x * y), dim=1)
-    mean_x, mean_y, xx, yy, xy = blur(channels, kernel, border="replicate").split(1, dim=1)
-    variance_x, variance_y, covariance = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
-    return luminance * (2 * covariance + _C2) / (variance_x + variance_y + _C2)
+def ssim_maps(image: Tensor, *others: Tensor) -> list[Tensor]:
+    """Local SSIM of ``image`` with each of ``others``: 11x11 Gaussian of sigma 1.5, edges repeated, data range 1."""
+    images = (image, *others)
+    products = [x * x for x in images] + [image * x for x in others]
+    blurred = blur(torch.cat((*images, *products), dim=1), gaussian_kernel(*_SSIM_WINDOW), border="replicate")
+    means, squares, crossed = blurred.split((len(images), len(images), len(others)), dim=1)
+    mean, mean_others = means[:, :1], means[:, 1:]
+    variances = squares - means**2
+    covariance = crossed - mean * mean_others
+    luminance = (2 * mean * mean_others + _C1) / (mean**2 + mean_others**2 + _C1)
+    maps = luminance * (2 * covariance + _C2) / (variances[:, :1] + variances[:, 1:] + _C2)
+    return list(maps.split(1, dim=1))
 
 
 def structure(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     """Mean ``1 - (SSIM(fused, ir) + SSIM(fused, vi)) / 2``."""
     inside = shrink(mask, _SSIM_WINDOW[0] // 2)
-    return masked_mean(1 - (ssim_map(fused, ir) + ssim_map(fused, vi)) / 2, inside)
+    return masked_mean(1 - sum(ssim_maps(fused, ir, vi)) / 2, inside)
 
 
 def consistency(fused: Tensor, other: Tensor, mask: Tensor) -> Tensor:

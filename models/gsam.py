@@ -10,6 +10,8 @@ from models.scan import DIRECTIONS, scan
 class DirectionalScan(nn.Module):
     """The learned weights and biases of one four-directional scan; the recurrent weights start at 0.2."""
 
+    scan = staticmethod(scan)
+
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.full((len(DIRECTIONS), channels), 0.2))
@@ -17,7 +19,7 @@ class DirectionalScan(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the four scans ``(B, 4, C, H, W)``: up, right, down, left."""
-        return scan(x, self.weight, self.bias)
+        return self.scan(x, self.weight, self.bias)
 
 
 class GSAM(nn.Module):

@@ -131,7 +131,8 @@ def test_which_fields_undo_the_deformation(way, part, term):
     true = {w: [given[f"flow_{w}"]] * 3 for w in WAYS}
     wrong = given[f"flow_{way}"].clone()
     wrong[part] += 3.0
-    terms = rf_objective(made | {"flows": true | {way: [wrong] * 3}}, given, Loss())
+    weights = Loss(end_point_register=1.0, end_point_deform=1.0)
+    terms = rf_objective(made | {"flows": true | {way: [wrong] * 3}}, given, weights)
     other = {"end_point_register": "end_point_deform", "end_point_deform": "end_point_register"}[term]
     assert terms[other] == pytest.approx(0, abs=1e-6)
     distance = (2 * 3**2 + 0.01) ** 0.5 - 0.1
