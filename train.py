@@ -185,8 +185,8 @@ def check_finite(values: dict[str, float], step: int, names: list[str], state_fi
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise UserError(
-            f"step {step}: {bad[0]} is {values[bad[0]]} on a batch of {', '.join(names)}; stopped, with {state_file} as "
-            "it was saved last; a lower train.lr or a smaller weight of that term may help"
+            f"step {step}: {bad[0]} is {values[bad[0]]} on a batch of {', '.join(names)}; stopped, with {state_file} "
+            "as it was saved last; a lower train.lr or a smaller weight of that term may help"
         )
 
 
@@ -204,9 +204,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def make_accelerator(config: Config, device: str) -> Accelerator:
     """Devices, processes, precision and accumulation as the config, the launcher and ``device`` ask for."""
+    # Without a GPU, several processes find one another only if the CPU is asked for.
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    if cpu and config.train.precision == "fp16":
+        raise UserError("train.precision=fp16 needs a GPU; on a CPU use no or bf16")
     try:
         return Accelerator(
-            cpu=device == "cpu",
+            cpu=cpu,
             mixed_precision=config.train.precision,
             gradient_accumulation_steps=config.train.accumulate,
             # What a term of weight 0 would train gets no gradient.

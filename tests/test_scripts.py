@@ -13,7 +13,6 @@ import scipy.io
 import torch
 
 import test as test_script
-import train as train_script
 from datasets.deformation import TEST, random_deformation
 from datasets.scene import render_scene
 from models import SuperFusion, load_model
@@ -206,79 +205,3 @@ def test_the_process_ends_with_one_line_and_code_2(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.strip() == "error: none.png: no such file or folder" and ended.stdout == ""
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    for seed in range(2):
-        scene = render_scene(seed, 64, 96)
-        write_image(tmp_path / "S" / "train" / "ir" / f"{seed}.png", scene["ir"])
-        write_image(tmp_path / "S" / "train" / "vi" / f"{seed}.png", scene["vi"])
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"data: {{root: {tmp_path}, sets: {{S/train: 1}}, crop: 48}}\n"
-        "train: {batch: 2, fusion_pairs: 1, steps: 4, save_every: 2}\n"
-    )
-    return path
-
-
-def run_train(recipe, out, *arguments):
-    train_script.main(["--config", str(recipe), "--out", str(out), "--device", "cpu", *arguments])
-    return load_model(out / "last.safetensors").state_dict()
-
-
-def test_training_changes_both_networks_repeats_and_resumes(recipe, tmp_path):
-    straight = run_train(recipe, tmp_path / "a")
-    torch.manual_seed(0)
-    start = SuperFusion().state_dict()
-    for part in ("matcher.coarse", "matcher.refine", "fusion.decoder", "fusion.gsam.scan1"):
-        assert any(not torch.equal(straight[k], start[k]) for k in start if k.startswith(part)), part
-    again = run_train(recipe, tmp_path / "b")
-    assert all(torch.equal(straight[k], again[k]) for k in straight)
-
-    rows = list(csv.DictReader((tmp_path / "a" / "log.csv").open()))
-    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
-    assert float(rows[0]["total"]) == pytest.approx(
-        sum(float(rows[0][term]) for term in ("end_point", "smoothness", "fusion")), rel=1e-5
-    )
-
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    original = train_script.rf_step
-    calls = iter([original, original, interrupt])
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_script, "rf_step", lambda *a: next(calls)(*a))
-        run_train(recipe, tmp_path / "c")
-    resumed = run_train(recipe, tmp_path / "c", "--resume")
-    assert all(torch.equal(straight[k], resumed[k]) for k in straight)
-
-
-def test_training_from_given_weights(recipe, checkpoint, tmp_path):
-    weights = run_train(recipe, tmp_path / "a", "--set", f"train.init={checkpoint}", "--set", "train.lr=0.0")
-    expected = load_model(checkpoint).state_dict()
-    parameters = dict(SuperFusion().named_parameters())
-    assert all(torch.equal(weights[k], expected[k]) for k in parameters)
-
-
-def test_training_refusals(recipe, tmp_path):
-    with pytest.raises(UserError, match="nothing to resume"):
-        run_train(recipe, tmp_path / "new", "--resume")
-    with pytest.raises(UserError, match="unknown key train.speed"):
-        run_train(recipe, tmp_path / "new", "--set", "train.speed=1")
-    with pytest.raises(UserError, match="model: .*'foo'"):
-        run_train(recipe, tmp_path / "new", "--set", "model.foo=1")
-    with pytest.raises(UserError, match="X/train/ir: no such file or folder"):
-        run_train(recipe, tmp_path / "new", "--set", "data.sets={X/train: 1.0}")
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(recipe, tmp_path):
-    def poison(*args):
-        return {"end_point": torch.tensor(float("nan")), "total": torch.tensor(float("nan"))}
-
-    original = train_script.rf_step
-    calls = iter([original, original, poison])
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="step 2.*end_point"):
-        patch.setattr(train_script, "rf_step", lambda *a: next(calls)(*a))
-        run_train(recipe, tmp_path / "a")
-    assert torch.load(tmp_path / "a" / "state.pt", weights_only=True)["step"] == 2

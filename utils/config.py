@@ -10,7 +10,6 @@ import yaml
 
 from utils.errors import UserError
 
-
 # Section, keys, what their values must fulfil, and that in words.
 _RULES = (
     ("train", "batch accumulate steps save_every validate_every fusion_batch", lambda v: v >= 1, "at least 1"),

@@ -7,7 +7,18 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
@@ -21,9 +32,9 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         x, processes = x.float(), dist.get_world_size()
-        mean = all_reduce(x.mean(dim=(0, 2, 3))) / processes
+        mean = _Sum.apply(x.mean(dim=(0, 2, 3))) / processes
         centred = x - mean.view(1, -1, 1, 1)
-        variance = all_reduce(centred.square().mean(dim=(0, 2, 3))) / processes
+        variance = _Sum.apply(centred.square().mean(dim=(0, 2, 3))) / processes
         with torch.no_grad():
             count = processes * x.numel() / x.shape[1]
             self.running_mean.lerp_(mean, self.momentum)

@@ -24,8 +24,12 @@ class Log:
             # The writer's thread keeps its error for the next call, which raises it; a traceback would tell it twice.
             self.hook = threading.excepthook
             threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else self.hook(args)
-            with self._named():
-                self.writer = SummaryWriter(self.folder, purge_step=self.step + 1)
+            try:
+                with self._named():
+                    self.writer = SummaryWriter(self.folder, purge_step=self.step + 1)
+            except UserError:
+                threading.excepthook = self.hook
+                raise
         return self
 
     def __exit__(self, kind: type | None, *_) -> None:
