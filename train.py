@@ -220,6 +220,17 @@ def make_accelerator(config: Config, device: str) -> Accelerator:
         raise UserError(f"train.precision={config.train.precision}: {error}") from error
 
 
+def compile_convolutions(network: nn.Module) -> None:
+    """Compile the plain convolutional parts; scan, correlation and blurs have fast forms of their own."""
+    if isinstance(network, SuperFusion):
+        fusion = network.fusion
+        parts = [network.matcher.pyramid, fusion.encoder_ir, fusion.encoder_vi, fusion.decoder]
+    else:
+        parts = [network]
+    for part in parts:
+        part.compile()
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     config = load_config(args.config, args.assignments)
@@ -245,10 +256,9 @@ def main(argv: list[str] | None = None) -> None:
     average = averaged(network, train.ema).eval()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
-    run_step = Step(stage)
     if train.compile:
-        run_step.compile()
-    run_step, optimizer = accelerator.prepare(run_step, optimizer)
+        compile_convolutions(network)
+    run_step, optimizer = accelerator.prepare(Step(stage), optimizer)
     here, parts = Position(), dict(network=network, average=average, optimizer=optimizer)
     if accelerator.scaler is not None:
         parts["scaler"] = accelerator.scaler

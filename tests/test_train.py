@@ -537,13 +537,13 @@ def test_other_precision_and_layout_train_too(recipe, tmp_path, monkeypatch, set
     load_model(tmp_path / "last.safetensors")
 
 
-def test_the_step_is_compiled_on_demand(recipe, tmp_path, monkeypatch):
+def test_networks_are_compiled_on_demand(recipe, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call.__self__) or call)
     train(recipe, tmp_path / "a", "train.steps=1")
     assert not compiled
     train(recipe, tmp_path / "b", "train.steps=1", "train.compile=true")
-    assert [type(module) for module in compiled] == [train_script.Step]
+    assert [type(module).__name__ for module in compiled] == ["FeaturePyramid", *3 * ["Sequential"]]
 
 
 # Refusals

@@ -84,7 +84,7 @@ class Train:
     ema: float = 0.999  # decay of the averaged weights, which are those validated and kept; 0: no average
     precision: str = "no"  # mixed precision: no, bf16 or fp16
     channels_last: bool = True  # the memory layout that convolutions are fastest in
-    compile: bool = False  # torch.compile the networks
+    compile: bool = False  # torch.compile the convolutions; worth its minutes on a GPU
     seed: int = 0
     save_every: int = 200
     validate_every: int = 500
