@@ -124,6 +124,8 @@ def fs_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stag
     """Stage FS trains SuperFusion's fusion network on aligned pairs with labels, through a frozen segmenter."""
     if not config.train.segmenter:
         raise UserError("stage FS needs train.segmenter: the weights of a BiSeNet, of stage SEG or SeAFusion's")
+    if not config.train.init:
+        raise UserError("stage FS needs train.init: the weights of a SuperFusion, whose fusion network it tunes")
     segmenter = load_segmenter(config.train.segmenter).to(device).requires_grad_(False)
     model = superfusion(config, device)
     model.matcher.requires_grad_(False)
@@ -196,7 +198,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config", required=True, help="YAML file, see configs/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the run")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="assignments")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="assignments",
+        help="change one value, as often as needed; 'data.sets={A: 1}' replaces, data.sets.A=1 adds",
+    )
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: the GPU that Accelerate finds")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/state.pt")
     return parser.parse_args(argv)
@@ -241,14 +250,14 @@ def main(argv: list[str] | None = None) -> None:
 
     accelerator = make_accelerator(config, args.device)
     device, chief = accelerator.device, accelerator.is_main_process
-    if chief:
-        check_writable(args.out)
-        for left_behind in args.out.glob(".*.tmp"):  # by a run that was killed while it saved
-            left_behind.unlink()
     torch.manual_seed(train.seed)
     sampler = CropSampler(config.data, train.seed + accelerator.process_index, device, labels=config.stage != "RF")
     stage = STAGES[config.stage](config, sampler, device)
     network = stage.network.train()
+    if chief:
+        check_writable(args.out)
+        for left_behind in args.out.glob(".*.tmp"):  # by a run that was killed while it saved
+            left_behind.unlink()
     if accelerator.num_processes > 1:
         synchronise_batch_norm(network)
     if train.channels_last:
@@ -332,9 +341,14 @@ def main(argv: list[str] | None = None) -> None:
             validate()
         save()
     accelerator.end_training()
+    if chief and stop:
+        print(f"stopped after step {here.step}, all is saved in {args.out}/; --resume goes on", file=sys.stderr)
+    elif chief:
+        best = (
+            f", best {stage.best} {abs(here.best):.3f}" if stage.pairs else "; nothing to validate on, no best weights"
+        )
+        print(f"done after step {here.step}{best}; weights in {args.out}/")
     if stop:
-        if chief:
-            print(f"stopped after step {here.step}, all is saved in {args.out}/; --resume goes on", file=sys.stderr)
         sys.exit(130)
 
 

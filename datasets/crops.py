@@ -36,6 +36,11 @@ def open_set(config: Data, name: str, labels: bool) -> PairedFolders | SampleSce
     if name == "sample":
         return SampleScenes()
     folder = Path(config.root) / name
+    if not (folder / "ir").is_dir():
+        raise UserError(
+            f"{folder / 'ir'}: no such file or folder; data.root must hold {name}/{{ir,vi}}, "
+            "as python -m datasets.prepare lays it out"
+        )
     return PairedFolders(folder / "ir", folder / "vi", label=folder / "label" if labels else None)
 
 
@@ -114,6 +119,11 @@ class CropSampler:
             if count < 1:
                 raise UserError(f"{name}: data.hold_out leaves none of its {len(pairs)} pairs to train on")
             self.sets.append([self._remember(pairs[i], labels) for i in range(count)])
+        largest = max(side for pairs in self.sets for _, image, _ in pairs for side in image.shape[1:])
+        if config.crop > largest:
+            raise UserError(
+                f"data.crop={config.crop} is larger than every image (at data.scale {largest} pixels at most)"
+            )
         self.shares = list(itertools.accumulate(config.sets.values()))
 
     def state(self) -> dict[str, Tensor]:
