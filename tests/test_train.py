@@ -82,6 +82,15 @@ def segmenter(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """SuperFusion as it is initialised."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_checkpoint(path, SuperFusion())
+    return path
+
+
 @pytest.fixture
 def small_scenes(monkeypatch):
     """The embedded scenes at half their size, rendered once."""
@@ -233,12 +242,15 @@ def test_given_weights_are_the_start(recipe, tmp_path):
         ("SEG", 2, 6, ["cross_entropy", "lovasz"]),
     ],
 )
-def test_the_loss_falls_on_what_a_stage_overfits(stage, batch, steps, terms, source, segmenter, small_scenes):
+def test_the_loss_falls_on_what_a_stage_overfits(
+    stage, batch, steps, terms, source, segmenter, untrained, small_scenes
+):
     if source != "sample" and not (REAL / source).is_dir():
         pytest.skip("no real images beside the project")
     settings = Data(root=str(REAL), sets={source: 1.0}, scale=0.25, crop=48)
     config = Config(stage, data=settings, train=Train(fusion_batch=1))
-    config.train.segmenter = str(segmenter) if stage == "FS" else None
+    if stage == "FS":
+        config.train.segmenter, config.train.init = str(segmenter), str(untrained)
     if source != "sample":
         settings.hold_out = 0.93  # a pair or two are enough
     sampler = CropSampler(settings, 0, labels=stage != "RF")
@@ -281,9 +293,10 @@ def test_a_network_that_no_term_needs_does_not_run(rf_batch, monkeypatch):
     assert list(terms) == [*RF[:5], "total"]
 
 
-def test_the_gradient_goes_through_the_frozen_segmenter(data, segmenter):
+def test_the_gradient_goes_through_the_frozen_segmenter(data, segmenter, untrained):
     settings = Data(root=str(data), sets={"S/train": 1.0}, crop=32)
-    config = Config("FS", data=settings, loss=Loss(fusion=0.0), train=Train(segmenter=str(segmenter)))
+    weights = Train(segmenter=str(segmenter), init=str(untrained))
+    config = Config("FS", data=settings, loss=Loss(fusion=0.0), train=weights)
     torch.manual_seed(0)
     stage = train_script.fs_stage(config, CropSampler(settings, 0, labels=True), CPU)
     frozen = stage.step.keywords["segmenter"]
@@ -497,15 +510,17 @@ def gradients(state):
     return torch.cat([10 * moments[key]["exp_avg"].flatten() for key in sorted(moments)])
 
 
-def test_accumulated_batches_make_one_step(recipe, data, segmenter, tmp_path, monkeypatch):
-    settings = ("stage=FS", f"train.segmenter={segmenter}", "train.steps=1", "loss.semantic=0", "train.weight_decay=0")
+def test_accumulated_batches_make_one_step(recipe, data, segmenter, untrained, tmp_path, monkeypatch):
+    weights = (f"train.segmenter={segmenter}", f"train.init={untrained}")
+    settings = ("stage=FS", *weights, "train.steps=1", "loss.semantic=0", "train.weight_decay=0")
     whole, names = CropSampler(Data(root=str(data), sets={"S/train": 1.0}, crop=32), 0, labels=True).labelled(2)
     halves = itertools.cycle([{key: value[i : i + 1] for key, value in whole.items()} for i in range(2)])
     draw = {1: lambda: next(halves), 2: lambda: whole}
     monkeypatch.setattr(CropSampler, "labelled", lambda self, size: (draw[size](), names))
     at_once = gradients(train(recipe, tmp_path / "a", *settings, "train.batch=2"))
     in_turn = gradients(train(recipe, tmp_path / "b", *settings, "train.batch=1", "train.accumulate=2"))
-    assert at_once.norm() > 0.01 and (at_once - in_turn).norm() < 1e-5 * at_once.norm()
+    # Rounding may turn the sign of a pixel's difference in an L1 term, no more.
+    assert at_once.norm() > 0.01 and (at_once - in_turn).norm() < 1e-3 * at_once.norm()
     half = gradients(train(recipe, tmp_path / "c", *settings, "train.batch=1"))
     assert (at_once - half).norm() > 0.01 * at_once.norm()
 
@@ -563,7 +578,9 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         ("leaves none of its 3 pairs", ["data.hold_out=0.9"]),
         ("small/train: a is too small to validate on", [f"data.root={tmp_path}", "data.val=[small/train]"]),
         ("stage FS needs train.segmenter", ["stage=FS"]),
-        ("none.pth: no such checkpoint file", ["stage=FS", "train.segmenter=none.pth"]),
+        ("stage FS needs train.init", ["stage=FS", f"train.segmenter={segmenter}"]),
+        ("data.crop=400 is larger than every image", ["data.crop=400"]),
+        ("none.pth: no such checkpoint file", ["stage=FS", "train.segmenter=none.pth", "train.init=none.pth"]),
         ("none.pth: no such checkpoint file", ["train.init=none.pth"]),
         ("holds the weights of BiSeNet|neither a SuperFusion", [f"train.init={segmenter}"]),
         ("data.input=fused needs train.init", ["stage=SEG", "data.input=fused", "train.batch=2"]),
