@@ -75,10 +75,10 @@ class Clock:
 
 
 def make_step(
-    model: SuperFusion, bfloat16: bool, config: Config, device: torch.device
+    model: SuperFusion, bfloat16: bool, config: Config, sampler: CropSampler
 ) -> Callable[[], dict[str, float]]:
     """A function that trains ``model`` one step and gives the seconds of each of ``PARTS``."""
-    sampler = CropSampler(config.data, config.train.seed, device)
+    device = sampler.device
     optimizer = torch.optim.Adam(model.train().to(device).parameters(), lr=config.train.lr)
     clock = Clock(device)
     clock.watch(model.matcher, "matcher")
@@ -119,11 +119,12 @@ def main(argv: list[str] | None = None) -> None:
     config = Config()
     config.data.sets, config.data.crop = {"sample": 1.0}, args.crop
     config.train.batch = config.train.fusion_batch = args.batch
+    sampler = CropSampler(config.data, config.train.seed, device)
     fast = {"memory_format": torch.channels_last}
     steps = {
-        "plain, float32": make_step(plain(), False, config, device),
-        "ours, float32": make_step(SuperFusion().to(**fast), False, config, device),
-        "ours, bfloat16": make_step(SuperFusion().to(**fast), True, config, device),
+        "plain, float32": make_step(plain(), False, config, sampler),
+        "ours, float32": make_step(SuperFusion().to(**fast), False, config, sampler),
+        "ours, bfloat16": make_step(SuperFusion().to(**fast), True, config, sampler),
     }
     for step in steps.values():
         step()  # the first is slower: memory is made, kernels are chosen
