@@ -67,8 +67,7 @@ def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Loss) -> dic
     """
 
     def semantic() -> Tensor:
-        main, auxiliary = (segmentation.lovasz_softmax(result[key], label) for key in ("logits", "auxiliary"))
-        return main + 0.25 * auxiliary
+        return _with_auxiliary(segmentation.lovasz_softmax, result["logits"], result["auxiliary"], label)
 
     return _weighted(**_fusion_terms(result, weights), semantic=(weights.semantic, semantic))
 
@@ -76,13 +75,17 @@ def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Loss) -> dic
 def seg_objective(logits: Tensor, auxiliary: Tensor, label: Tensor, weights: Loss) -> dict[str, Tensor]:
     """Stage SEG, the segmenter: cross-entropy with hard examples and Lovasz-softmax, 0.25 of each on ``auxiliary``."""
 
-    def both(term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        return term(logits, label) + 0.25 * term(auxiliary, label)
-
+    outputs = (logits, auxiliary, label)
     return _weighted(
-        cross_entropy=(weights.cross_entropy, lambda: both(segmentation.ohem_cross_entropy)),
-        lovasz=(weights.lovasz, lambda: both(segmentation.lovasz_softmax)),
+        cross_entropy=(weights.cross_entropy, lambda: _with_auxiliary(segmentation.ohem_cross_entropy, *outputs)),
+        lovasz=(weights.lovasz, lambda: _with_auxiliary(segmentation.lovasz_softmax, *outputs)),
     )
+
+
+def _with_auxiliary(
+    term: Callable[[Tensor, Tensor], Tensor], logits: Tensor, auxiliary: Tensor, label: Tensor
+) -> Tensor:
+    return term(logits, label) + 0.25 * term(auxiliary, label)
 
 
 def _fusion_terms(result: dict, weights: Loss) -> dict[str, tuple[float, Callable[[], Tensor]]]:

@@ -50,7 +50,7 @@ class Data:
 
 @dataclass
 class Loss:
-    """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first nine."""
+    """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first ten."""
 
     photometric: float = 10.0
     end_point_register: float = 0.1  # the field that undoes the deformation, as at test time
