@@ -11,15 +11,16 @@ class DirectionalScan(nn.Module):
     """The learned weights and biases of one four-directional scan; the recurrent weights start at 0.2."""
 
     scan = staticmethod(scan)
+    weigh = staticmethod(torch.mul)
 
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.full((len(DIRECTIONS), channels), 0.2))
         self.bias = nn.Parameter(torch.zeros(len(DIRECTIONS), channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to the four scans ``(B, 4, C, H, W)``: up, right, down, left."""
-        return self.scan(x, self.weight, self.bias)
+    def forward(self, x: Tensor, direction_weights: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to its scans ``(B, 4C, H, W)``, each times its direction's weight ``(B, 4, 1, H, W)``."""
+        return self.weigh(self.scan(x, self.weight, self.bias), direction_weights).flatten(1, 2)
 
 
 class GSAM(nn.Module):
@@ -51,7 +52,7 @@ class GSAM(nn.Module):
         else:
             weights = torch.sigmoid(self.direction_weights(features)).unsqueeze(2)
         x = self.context_in(features)
-        x = self.between((weights * self.scan1(x)).flatten(1, 2))
-        x = self.merge((weights * self.scan2(x)).flatten(1, 2))
+        x = self.between(self.scan1(x, weights))
+        x = self.merge(self.scan2(x, weights))
         x = self.context_out(x)
         return x if self.published else torch.sigmoid(x)
