@@ -94,19 +94,17 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
 
 
 def _squared_differences(src: Tensor, tgt: Tensor, dilation: int) -> Tensor:
-    height, width = tgt.shape[-2:]
-    reach = _SEARCH_RADIUS * dilation
-    src = F.pad(src, (reach, reach, reach, reach))
-    costs = []
-    for dy in range(0, 2 * reach + 1, dilation):
-        for dx in range(0, 2 * reach + 1, dilation):
-            neighbour = src[:, :, dy : dy + height, dx : dx + width]
-            costs.append((neighbour - tgt).square().mean(dim=1))
-    return torch.stack(costs, dim=1)
+    """The mean over channels of (s - t)^2, as s^2 - 2 s t + t^2; the source is zero outside."""
+    span, reach = 2 * _SEARCH_RADIUS + 1, _SEARCH_RADIUS * dilation
+    energy = F.unfold(src.square().mean(dim=1, keepdim=True), span, dilation=dilation, padding=reach)
+    product = local_correlation(src, tgt, _SEARCH_RADIUS, dilation) / src.shape[1]
+    return energy.unflatten(2, src.shape[-2:]) - 2 * product + tgt.square().mean(dim=1, keepdim=True)
 
 
 class FlowEstimator(nn.Module):
     """A flow residual from source and target features of one scale (at 1/8 with 128 channels, at 1/4 with 64)."""
+
+    cost_volume = staticmethod(cost_volume)
 
     def __init__(self, channels: int, dilation: int, correlation: str, cost_dilation: int, cost_sigma: float):
         super().__init__()
@@ -128,7 +126,7 @@ class FlowEstimator(nn.Module):
         """``src``, ``tgt`` ``(B, C, h, w)`` to the flow ``(B, 2, h, w)`` from target to source, in feature pixels."""
         src, tgt = self.project(src), self.project(tgt)
         context = self.compress(torch.cat((src, tgt), dim=1))
-        cost = cost_volume(src, tgt, **self.cost_options)
+        cost = self.cost_volume(src, tgt, **self.cost_options)
         flow = self.estimate(torch.cat((context, cost), dim=1))
         return blur(flow, self.kernel, border="replicate").clamp(-_FLOW_LIMIT, _FLOW_LIMIT)
 

@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Images of no more channels are blurred a row at a time on a CPU, which is several times faster for them.
+_FEW_CHANNELS = 4
+
 
 class ConvBlock(nn.Sequential):
     """3x3 convolution, then an optional normalisation and activation; keeps the size unless ``stride`` > 1.
@@ -54,13 +57,24 @@ def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
 def _filter(x: Tensor, kernel: Tensor, border: str) -> Tensor:
     # Depthwise filters of other memory layouts are many times slower on a CPU.
     x = x.contiguous()
-    channels, half = x.shape[1], kernel.numel() // 2
+    half = kernel.numel() // 2
+    padding = half
     if border == "replicate":
-        x = F.pad(x, (half, half, half, half), mode="replicate")
-        padding = 0
-    else:
-        padding = half
+        x, padding = F.pad(x, (half, half, half, half), mode="replicate"), 0
+    if x.device.type == "cpu" and x.shape[1] <= _FEW_CHANNELS:
+        columns = x.flatten(0, 1)
+        columns = _filter_columns(columns, kernel, padding).transpose(1, 2).contiguous()
+        return _filter_columns(columns, kernel, padding).transpose(1, 2).unflatten(0, x.shape[:2])
+    channels = x.shape[1]
     vertical = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     horizontal = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
     x = F.conv2d(x, vertical, padding=(padding, 0), groups=channels)
     return F.conv2d(x, horizontal, padding=(0, padding), groups=channels)
+
+
+def _filter_columns(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    """Filter ``x`` ``(N, H, W)``, contiguous, along H: a depthwise filter whose channels are the columns."""
+    columns = x.shape[2]
+    x = x.transpose(1, 2)[..., None]
+    x = F.conv2d(x, kernel.view(1, 1, -1, 1).expand(columns, 1, -1, 1), padding=(padding, 0), groups=columns)
+    return x[..., 0].transpose(1, 2)
