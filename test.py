@@ -26,6 +26,7 @@ from datasets.sample import SampleScenes
 from evaluate import evaluate, metric_names, open_results
 from models import BiSeNet, load_model, load_segmenter
 from models.bisenet import CLASSES
+from models.inference import PRECISIONS, SMALLEST_TILE, OptimizedSuperFusion
 from models.structural_registrar import StructuralRegistrar
 from models.superfusion import unregistered
 from models.warping import content_mask, warp
@@ -33,6 +34,7 @@ from utils.colour import luminance
 from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.images import check_writable, write_bytes, write_image
+from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
 from utils.plots import checkerboard, flow_colours, gradient_overlay, sheet, warped_grid
 from utils.protocols import as_columns, score, summarise
@@ -84,6 +86,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--save_dir", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="float32",
+        help="of the convolutions; bfloat16 (float16 on older GPUs) is faster where the hardware has it",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the convolutions: slow start, then faster"
+    )
+    parser.add_argument(
+        "--max_side",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="find the flow of larger images at this longer side, fuse them in tiles of it (default: 1024)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
     parser.add_argument("--save_flow", action="store_true", help="also write SAVE_DIR/flow/NAME.npz")
     parser.add_argument(
@@ -98,6 +116,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give either --ir and --vi, or --dataset_name and --data_root")
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
+    if args.max_side < SMALLEST_TILE:
+        parser.error(f"--max_side must be at least {SMALLEST_TILE}")
     if args.mode != "Seg":
         for option in ("segmenter", "seg_input", "label"):
             if getattr(args, option) is not None:
@@ -217,6 +237,7 @@ def report(summary: dict, save_dir: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     device = pick_device(args.device)
+    keep_freed_memory()
     metrics = metric_names(args.metrics) if args.metrics else ()
     segmenter = load_segmenter(args.segmenter).to(device) if args.mode == "Seg" else None
     num_classes = len(CLASSES) if segmenter is None else segmenter.architecture["num_classes"]
@@ -228,6 +249,7 @@ def main(argv: list[str] | None = None) -> None:
         run_on = partial(process, None, None, device=device)
     else:
         model = load_model(args.checkpoint).to(device)
+        model = OptimizedSuperFusion(model, args.precision, args.compile, args.max_side)
         run_on = partial(process, baselines.get(args.registrar, model.register), model.fuse, device=device)
     check_writable(args.save_dir)
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from models.layers import blur, gaussian_kernel
 from models.structure import central_differences
-from models.superfusion import check_pair
-from models.warping import content_mask, pixel_grid, sample, valid_mask, warp
+from models.superfusion import check_pair, registration
+from models.warping import content_mask, pixel_grid, sample
 from utils.colour import luminance
 
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
@@ -225,7 +225,7 @@ class StructuralRegistrar:
         frame = Frame(size, size, vi)
         pairs = zip(luminance(ir).split(1), luminance(vi).split(1))
         flow = torch.cat([frame.pixels(self._affine(*pair)) - frame.grid for pair in pairs])
-        return {"registered": warp(ir, flow), "flow_ir2vi": flow, "valid": valid_mask(flow)}
+        return registration(ir, flow)
 
     def _affine(self, ir: Tensor, vi: Tensor) -> Tensor:
         coarse, *finer = (make_level(ir, vi, side) for side in self.sides)

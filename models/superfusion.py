@@ -51,14 +51,13 @@ class SuperFusion(nn.Module):
             moving = ir if flow is None else warp(ir, flow)
             step = self._match(_three_channels(moving), _three_channels(vi), scale)
             flow = step if flow is None else compose(flow, step)
-        return {"registered": warp(ir, flow), "flow_ir2vi": flow, "valid": valid_mask(flow)}
+        return registration(ir, flow)
 
     def _match(self, ir: Tensor, vi: Tensor, scale: float) -> Tensor:
         size = vi.shape[-2:]
         if scale == 1:
             return self.matcher(ir, vi)["ir2vi"][-1]
-        reduced = [max(SMALLEST_SIDE, round(side * scale)) for side in size]
-        ir, vi = (F.interpolate(x, reduced, mode="bilinear", antialias=True, align_corners=False) for x in (ir, vi))
+        ir, vi = reduce(ir, scale), reduce(vi, scale)
         return resize_flow(self.matcher(ir, vi)["ir2vi"][-1], size)
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
@@ -80,8 +79,18 @@ class SuperFusion(nn.Module):
 def unregistered(ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
     """What :meth:`SuperFusion.register` would return for IR left as it is: the baseline that any method must beat."""
     check_pair(ir, vi)
-    flow = ir.new_zeros(len(ir), 2, *ir.shape[-2:])
-    return {"registered": ir, "flow_ir2vi": flow, "valid": valid_mask(flow)}
+    return registration(ir, ir.new_zeros(len(ir), 2, *ir.shape[-2:])) | {"registered": ir}
+
+
+def registration(ir: Tensor, flow: Tensor) -> dict[str, Tensor]:
+    """``ir`` registered by the backward ``flow`` ``(B, 2, H, W)`` in pixels: see :meth:`SuperFusion.register`."""
+    return {"registered": warp(ir, flow), "flow_ir2vi": flow, "valid": valid_mask(flow)}
+
+
+def reduce(image: Tensor, scale: float) -> Tensor:
+    """``image`` ``(B, C, H, W)`` at ``scale`` below 1 times its size, with both sides at least ``SMALLEST_SIDE``."""
+    size = [max(SMALLEST_SIDE, round(side * scale)) for side in image.shape[-2:]]
+    return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def _three_channels(image: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""The fast path of inference: the networks of :class:`models.superfusion.SuperFusion`, rearranged for speed alone.
+
+In float32 the results are those of the plain path up to rounding. Nothing here can be trained.
+"""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.gsam import DirectionalScan
+from models.layers import ConvBlock
+from models.superfusion import SuperFusion, check_pair, reduce, registration
+from models.warping import resize_flow
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Tiles overlap by so many pixels; those within the halo of a tile's inner border count nothing, as the convolutions
+# (13 px) and what is left of the scans (a fifth a pixel, in trained weights) have looked beyond it.
+_OVERLAP = 96
+_HALO = 24
+SMALLEST_TILE = 4 * _OVERLAP
+
+
+class OptimizedSuperFusion(nn.Module):
+    """A frozen copy of ``model``, on its device, with its interface: ``register``, ``fuse`` and the call.
+
+    Batch normalisation is folded into the convolutions, which work in channels_last memory, in ``precision``
+    ("float32", "bfloat16" or "float16"); flows, costs and images stay float32. ``compile`` hands the convolutional
+    parts to torch.compile, which takes a minute or so at the first image and needs a C++ compiler on a CPU.
+
+    ``max_side`` bounds the memory for large images: the flow is estimated on images reduced to that longer side, where
+    also a misalignment has the size that the matcher was trained for; fusion works at full resolution, in overlapping
+    tiles of that side, at least ``SMALLEST_TILE``. None: no bound.
+
+    Raises ValueError for another precision or a smaller ``max_side``.
+    """
+
+    def __init__(
+        self, model: SuperFusion, precision: str = "float32", compile: bool = False, max_side: int | None = None
+    ):
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; use one of {', '.join(PRECISIONS)}")
+        if max_side is not None and max_side < SMALLEST_TILE:
+            raise ValueError(f"max_side is {max_side}; use at least {SMALLEST_TILE}")
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        if next(model.parameters()).device.type in ("cpu", "cuda"):
+            self.model.to(memory_format=torch.channels_last)
+        self.dtype, self.max_side = PRECISIONS[precision], max_side
+        for module in self.model.modules():
+            if isinstance(module, ConvBlock):
+                _rearrange(module)
+            elif isinstance(module, DirectionalScan):
+                module.weigh = Tensor.mul_
+        if compile:
+            self.model.matcher.pyramid.compile()
+            for part in (self.model.fusion.encoder_ir, self.model.fusion.encoder_vi, self.model.fusion.decoder):
+                part.compile()
+
+    @torch.inference_mode()
+    def register(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+        """:meth:`models.superfusion.SuperFusion.register`."""
+        check_pair(ir, vi)
+        size = vi.shape[-2:]
+        with torch.autocast(vi.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if not self._large(size):
+                return self.model.register(ir, vi)
+            scale = self.max_side / max(size)
+            flow = self.model.register(reduce(ir, scale), reduce(vi, scale))["flow_ir2vi"]
+        return registration(ir, resize_flow(flow, size))
+
+    @torch.inference_mode()
+    def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """:meth:`models.superfusion.SuperFusion.fuse`."""
+        check_pair(ir, vi)
+        with torch.autocast(vi.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if not self._large(vi.shape[-2:]):
+                return self.model.fuse(ir, vi).float()
+            fused, total = torch.zeros_like(vi[:, :1]).expand(-1, 3, -1, -1).clone(), torch.zeros_like(vi[:1, :1])
+            rows, columns = (_tiles(side, self.max_side) for side in vi.shape[-2:])
+            for y, weight_y in rows:
+                for x, weight_x in columns:
+                    weight = (weight_y[:, None] * weight_x).to(vi.device)
+                    fused[..., y, x] += weight * self.model.fuse(ir[..., y, x], vi[..., y, x])
+                    total[..., y, x] += weight
+        return fused.div_(total)
+
+    def forward(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+        """:meth:`models.superfusion.SuperFusion.forward`."""
+        result = self.register(ir, vi)
+        return result | {"fused": self.fuse(result["registered"], vi)}
+
+    def _large(self, size: tuple[int, int]) -> bool:
+        return self.max_side is not None and max(size) > self.max_side
+
+
+def _rearrange(block: ConvBlock) -> None:
+    """Fold batch normalisation, work in place, and keep the memory layout through instance normalisation."""
+    for i, layer in reversed(list(enumerate(block))):
+        if isinstance(layer, nn.BatchNorm2d):
+            block[0] = fuse_conv_bn_eval(block[0], layer)
+            del block[i]
+        elif isinstance(layer, nn.InstanceNorm2d):
+            # The same with one channel a group; PyTorch's instance normalisation would leave channels_last.
+            block[i] = nn.GroupNorm(layer.num_features, layer.num_features, layer.eps, affine=False)
+        elif isinstance(layer, nn.LeakyReLU):
+            layer.inplace = True
+
+
+def _tiles(length: int, largest: int) -> list[tuple[slice, Tensor]]:
+    """Overlapping tiles of ``length`` pixels: each a slice and its weights ``(tile,)``, falling to 0 at neighbours."""
+    if length <= largest:
+        return [(slice(0, length), torch.ones(length))]
+    count = math.ceil((length - _OVERLAP) / (largest - _OVERLAP))
+    tiles = []
+    for i in range(count):
+        start = round(i * (length - largest) / (count - 1))
+        pixel = torch.arange(largest) + 1.0
+        before = pixel if i else torch.full_like(pixel, torch.inf)
+        after = pixel.flip(0) if i < count - 1 else torch.full_like(pixel, torch.inf)
+        distance = torch.minimum(before, after)
+        weight = ((distance - _HALO) / (_OVERLAP - 2 * _HALO)).clamp(0, 1)
+        tiles.append((slice(start, start + largest), weight))
+    return tiles
