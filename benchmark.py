@@ -1,53 +1,48 @@
-"""Time one training step of stage RF on this machine, and see where the time goes.
+"""Time the networks on this machine: inference, the scan, a training step.
 
-python benchmark.py [--batch 4] [--crop 256] [--device auto|cpu] [--repeats 3]
+python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network published] [--compile] [--plot FILE]
+python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE]
+python benchmark.py step [--batch 4] [--crop 256]
+all with [--device auto|cpu|cuda|mps] [--repeats 3]
 
-A step draws and deforms BATCH images of the embedded sample, matches and fuses their 2 x BATCH pairs both ways, and
-updates both networks. Rows: "plain", the published network in float32 written out as the paper tells it (each direction
-extracts its features anew, the scan is the reference, memory layout as it comes); then ours in float32 and in
-bfloat16. All rows take turns, so that a machine whose speed drifts treats them alike; the median of REPEATS counts.
+inference: register, fuse and both, on a scene of the embedded sample; "plain" is the network written out as the paper
+tells it in float32, without our short cuts; "x" is how many times as fast as that at the same size. Every row comes
+from processes of its own, which take turns.
+
+scan: one four-directional scan of 32 channels, each backend against the row-by-row reference; the time must grow like
+the pixels.
+
+step: one training step of stage RF. It draws and deforms BATCH images, matches and fuses their 2 x BATCH pairs both
+ways, and updates both networks. "plain" is the published network in float32, each direction on its own; then ours in
+float32 and in bfloat16, all in turns. The median counts everywhere.
 """
 
 import argparse
+import io
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from matplotlib.figure import Figure
+from torch import nn
 
 from datasets.crops import CropSampler
 from models import SuperFusion
-from models.gsam import DirectionalScan
-from models.scan import scan_reference
+from models.inference import SMALLEST_TILE
+from models.superfusion import SMALLEST_SIDE
 from train import rf_step
+from utils.benchmark import inference, scan
+from utils.benchmark.measure import markdown
+from utils.benchmark.plain import EachDirectionAlone, make_plain
 from utils.config import Config
 from utils.device import pick_device
 from utils.errors import run
+from utils.images import write_bytes
 
 PARTS = ("draw", "matcher", "fusion", "warps and losses", "backward", "optimiser")
-
-
-class EachDirectionAlone(nn.Module):
-    """A matcher that shares nothing between the directions."""
-
-    def __init__(self, matcher: nn.Module):
-        super().__init__()
-        self.matcher = matcher
-
-    def forward(self, ir: Tensor, vi: Tensor, directions: tuple[str, ...]) -> dict[str, list[Tensor]]:
-        return {direction: self.matcher(ir, vi, (direction,))[direction] for direction in directions}
-
-
-def plain() -> SuperFusion:
-    """The published network without any of our short cuts."""
-    model = SuperFusion(published=True)
-    for module in model.modules():
-        if isinstance(module, DirectionalScan):
-            module.scan = scan_reference
-    model.matcher = EachDirectionAlone(model.matcher)
-    return model
 
 
 class Clock:
@@ -102,27 +97,39 @@ def make_step(
     return step
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--batch", type=int, default=4, help="images a step")
-    parser.add_argument("--crop", type=int, default=256, help="their side in pixels")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args(argv)
-    for name, least in (("batch", 1), ("crop", 64), ("repeats", 1)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} must be at least {least}")
+def time_inference(args: argparse.Namespace, device: torch.device) -> Figure:
+    ways = inference.ways(device, args.compile)
+    tasks = [
+        inference.Task(way, width, height, args.batch, str(device), args.network, args.max_side, args.repeats)
+        for width, height in args.sizes
+        for way in ways
+        if way.path != "plain" or width <= args.plain_up_to
+    ]
+    results = inference.run(tasks, args.turns)
+    print(inference.table(results))
+    return inference.plot(results, f"{args.network}, {machine(device)}")
 
-    device = pick_device(args.device)
+
+def time_scan(args: argparse.Namespace, device: torch.device) -> Figure:
+    results = {
+        (dtype, width, args.height): scan.measure(device, dtype, width, args.height, args.repeats)
+        for dtype in (torch.float32, torch.bfloat16)
+        for width in args.widths
+    }
+    print(scan.table(results))
+    return scan.plot(results, f"one scan, {args.height} rows, {machine(device)}")
+
+
+def time_step(args: argparse.Namespace, device: torch.device) -> None:
     config = Config()
     config.data.sets, config.data.crop = {"sample": 1.0}, args.crop
     config.train.batch = config.train.fusion_batch = args.batch
     sampler = CropSampler(config.data, config.train.seed, device)
+    plain = make_plain(SuperFusion(published=True))
+    plain.matcher = EachDirectionAlone(plain.matcher)
     fast = {"memory_format": torch.channels_last}
     steps = {
-        "plain, float32": make_step(plain(), False, config, sampler),
+        "plain, float32": make_step(plain, False, config, sampler),
         "ours, float32": make_step(SuperFusion().to(**fast), False, config, sampler),
         "ours, bfloat16": make_step(SuperFusion().to(**fast), True, config, sampler),
     }
@@ -133,20 +140,93 @@ def main(argv: list[str] | None = None) -> None:
         for name, step in steps.items():
             timings[name].append(step())
 
-    print(f"one RF step of {args.batch} images of {args.crop}x{args.crop}, both directions, on {device}; seconds")
-    print(
-        "| | " + " | ".join(PARTS) + " | **all** | samples/s | against plain |\n|---" + "|---:" * (len(PARTS) + 3) + "|"
+    print(f"{args.batch} images of {args.crop}x{args.crop}, both directions; seconds")
+    rows, slowest = [], None
+    for name, parts in timings.items():
+        seconds = [statistics.median(t[part] for t in parts) for part in PARTS]
+        total = statistics.median(sum(t.values()) for t in parts)
+        slowest = slowest or total
+        rows.append(
+            [name]
+            + [f"{part:.2f}" for part in seconds]
+            + [f"{total:.2f}", f"{args.batch / total:.2f}", f"{slowest / total:.1f}"]
+        )
+    print(markdown(["", *PARTS, "all", "samples/s", "x"], rows))
+
+
+def machine(device: torch.device) -> str:
+    """What the figures were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()}-core CPU" if device.type == "cpu" else "MPS"
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height of a size such as 640x480."""
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and min(int(width), int(height)) >= SMALLEST_SIDE):
+        raise argparse.ArgumentTypeError(f"{text}: write it as 640x480, both at least {SMALLEST_SIDE}")
+    return int(width), int(height)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of argument: whole numbers from ``least``."""
+
+    def number(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: must be a whole number, at least {least}")
+        return int(text)
+
+    return number
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    medians = {
-        name: {part: statistics.median(t[part] for t in rows) for part in PARTS}
-        | {"all": statistics.median(sum(t.values()) for t in rows)}
-        for name, rows in timings.items()
-    }
-    slowest = next(iter(medians.values()))["all"]
-    for name, seconds in medians.items():
-        cells = " | ".join(f"{seconds[part]:.2f}" for part in PARTS)
-        total = seconds["all"]
-        print(f"| {name} | {cells} | {total:.2f} | {args.batch / total:.2f} | {slowest / total:.1f} x |")
+    commands = parser.add_subparsers(required=True, metavar="inference|scan|step")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
+    common.add_argument("--repeats", type=at_least(1), default=3)
+
+    command = commands.add_parser("inference", parents=[common], help="register and fuse")
+    command.set_defaults(command=time_inference)
+    command.add_argument("--sizes", type=size, nargs="+", default=[(640, 480)], metavar="WxH")
+    command.add_argument("--batch", type=at_least(1), default=1, help="pairs at once")
+    command.add_argument(
+        "--network",
+        choices=("ours", "published"),
+        default="ours",
+        help="ours with the shipped weights, or the published",
+    )
+    command.add_argument("--compile", action="store_true", help="also with torch.compile")
+    command.add_argument("--max_side", type=at_least(SMALLEST_TILE), default=1024, help="as in test.py")
+    command.add_argument("--plain_up_to", type=at_least(0), default=1280, metavar="WIDTH", help="no plain path beyond")
+    command.add_argument("--turns", type=at_least(1), default=2, help="processes a row, REPEATS timings each")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG")
+
+    command = commands.add_parser("scan", parents=[common], help="one scan layer, by backend")
+    command.set_defaults(command=time_scan)
+    command.add_argument("--widths", type=at_least(1), nargs="+", default=[160, 320, 640, 1280], metavar="W")
+    command.add_argument("--height", type=at_least(1), default=480)
+    command.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG")
+
+    command = commands.add_parser("step", parents=[common], help="one training step")
+    command.set_defaults(command=time_step, plot=None)
+    command.add_argument("--batch", type=at_least(1), default=4, help="images a step")
+    command.add_argument("--crop", type=at_least(64), default=256, help="their side in pixels")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    device = pick_device(args.device)
+    print(f"{machine(device)}, torch {torch.__version__}")
+    figure = args.command(args, device)
+    if args.plot:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+        write_bytes(args.plot, buffer.getvalue())
 
 
 if __name__ == "__main__":

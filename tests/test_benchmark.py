@@ -1,4 +1,4 @@
-"""The benchmark of a training step: what it compares does the same work, and its table adds up."""
+"""The benchmark: what it compares does the same work, and its tables add up."""
 
 import functools
 
@@ -9,34 +9,111 @@ import benchmark
 import datasets.sample
 from datasets.scene import render_scene
 from models import SuperFusion
+from models.scan import BACKENDS, backends_for
+from utils.benchmark import inference
+from utils.benchmark.measure import alone, markdown, peak_memory, seconds
+from utils.benchmark.plain import make_plain
+
+CPU = torch.device("cpu")
 
 
-def test_the_table_adds_up(monkeypatch, capsys):
+def table(text: str) -> list[dict[str, str]]:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [dict(zip(rows[0], row)) for row in rows[2:]]
+
+
+def small_scenes(monkeypatch):
     monkeypatch.setattr(datasets.sample, "render_scene", functools.cache(lambda seed: render_scene(seed, 96, 128)))
-    benchmark.main(["--batch", "1", "--crop", "64", "--repeats", "1", "--device", "cpu"])
-    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
-    assert [row[0] for row in rows] == ["plain, float32", "ours, float32", "ours, bfloat16"]
+
+
+def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
+    small_scenes(monkeypatch)
+    benchmark.main(["step", "--batch", "1", "--crop", "64", "--repeats", "1", "--device", "cpu"])
+    rows = table(capsys.readouterr().out)
+    assert [row[""] for row in rows] == ["plain, float32", "ours, float32", "ours, bfloat16"]
     for row in rows:
-        parts, total = [float(cell) for cell in row[1:-3]], float(row[-3])
-        assert len(parts) == len(benchmark.PARTS) and min(parts[1:3]) > 0
-        assert total == pytest.approx(sum(parts), abs=0.05)
-    assert rows[0][-1] == "1.0 x"
+        parts = [float(row[part]) for part in benchmark.PARTS]
+        assert min(parts[1:3]) > 0
+        assert float(row["all"]) == pytest.approx(sum(parts), abs=0.05)
+    assert rows[0]["x"] == "1.0"
 
 
-def test_plain_is_the_published_network():
-    torch.manual_seed(0)
-    published = SuperFusion(published=True).eval()
-    torch.manual_seed(0)
-    plain = benchmark.plain().eval()
+def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
+    small_scenes(monkeypatch)
+    monkeypatch.setattr(inference, "alone", lambda function, *args: function(*args))
+    monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
+    plot = tmp_path / "plot.png"
+    arguments = ["inference", "--sizes", "64x48", "96x64", "--plain_up_to", "64", "--repeats", "1", "--turns", "2"]
+    benchmark.main([*arguments, "--device", "cpu", "--batch", "2", "--plot", str(plot)])
+    rows = table(capsys.readouterr().out)
+    backends = backends_for("cpu", torch.float32)
+    paths = [("optimised", scan, "float32") for scan in reversed(backends)] + [("optimised", backends[0], "bfloat16")]
+    plain = ("plain", "reference", "float32")
+    found = [(row["size"], row["path"], row["scan"], row["precision"]) for row in rows]
+    assert found == [("64x48", *way) for way in [plain, *paths]] + [("96x64", *way) for way in paths]
+    assert rows[0]["both x"] == "1.0" and rows[-1]["both x"] == ""
+    for row in rows:
+        register, fuse, both = (float(row[f"{part} s"]) for part in ("register", "fuse", "both"))
+        assert both == pytest.approx(register + fuse, abs=0.002)
+        assert float(row["pairs/s"]) == pytest.approx(2 / both, rel=0.1)
+        assert float(row["peak MB"]) > 50
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_the_scan(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(benchmark.scan, "keep_freed_memory", lambda: True)
+    plot = tmp_path / "plot.png"
+    benchmark.main(
+        ["scan", "--widths", "16", "32", "--height", "24", "--repeats", "1", "--device", "cpu", "--plot", str(plot)]
+    )
+    rows = table(capsys.readouterr().out)
+    for dtype in (torch.float32, torch.bfloat16):
+        for size in ("16x24", "32x24"):
+            its = [row for row in rows if row["type"] == str(dtype).removeprefix("torch.") and row["size"] == size]
+            assert [row["scan"] for row in its] == backends_for("cpu", dtype)
+            assert its[-1]["forward x"] == its[-1]["backward x"] == "1.0"
+            assert all(float(row["forward ms"]) >= 0 and float(row["copy GB/s"]) > 0 for row in its)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_plain_is_the_same_network(published):
+    def make() -> SuperFusion:
+        torch.manual_seed(0)
+        return SuperFusion(published=published).eval()
+
     ir, vi = torch.rand(1, 3, 40, 48), torch.rand(1, 3, 40, 48)
-    both = ("ir2vi", "vi2ir")
+    ours, plain = make(), make_plain(make())
+    scans = [module.scan for module in plain.modules() if hasattr(module, "scan")]
+    assert scans and all(scan.__name__ == BACKENDS["reference"][1] for scan in scans)
     with torch.no_grad():
-        expected, flows = published.matcher(ir, vi, both), plain.matcher(ir, vi, both)
-        assert all(torch.allclose(flows[way][-1], expected[way][-1], atol=1e-4) for way in both)
-        assert torch.allclose(plain.fusion(ir[:, :1], vi[:, :1]), published.fusion(ir[:, :1], vi[:, :1]), atol=1e-5)
+        flow, expected = (model.register(ir, vi)["flow_ir2vi"] for model in (plain, ours))
+        assert torch.allclose(flow, expected, atol=1e-4) and expected.abs().max() > 1e-3
+        assert torch.allclose(plain.fuse(ir, vi), ours.fuse(ir, vi), atol=1e-5)
 
 
-def test_refusals():
+def test_timing_and_memory():
+    calls = []
+    assert len(seconds(lambda: calls.append(0), CPU, 3)) == 3 and len(calls) == 4
+    # A process of its own starts with less than this one needs for 200 MB more.
+    held = torch.ones(50_000_000)
+    assert alone(peak_memory, CPU) < peak_memory(CPU) - 100
+    assert held.sum() > 0
+    assert markdown(["a", "b"], [["c", "1"]]) == "| a | b |\n| --- | ---: |\n| c | 1 |"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["step", "--crop", "8"], "8: must be a whole number, at least 64"),
+        (["inference", "--sizes", "640"], "640: write it as 640x480"),
+        (["inference", "--sizes", "640x8"], "both at least 32"),
+        (["scan", "--widths", "none"], "none: must be a whole number"),
+        ([], "inference|scan|step"),
+    ],
+)
+def test_refusals(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
-        benchmark.main(["--crop", "8"])
+        benchmark.main(arguments)
     assert ended.value.code == 2
+    assert message in capsys.readouterr().err

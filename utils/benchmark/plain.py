@@ -1,0 +1,49 @@
+"""The networks written out as the paper tells them, without any of our short cuts: what speed is compared with."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import SuperFusion
+from models.dense_matcher import FlowEstimator
+from models.gsam import DirectionalScan
+from models.layers import blur, gaussian_kernel
+from models.scan import scan_reference
+
+
+def make_plain(model: SuperFusion) -> SuperFusion:
+    """``model`` with the scan row by row and its cost volumes by shifting; returns it."""
+    for module in model.modules():
+        if isinstance(module, DirectionalScan):
+            module.scan = scan_reference
+        elif isinstance(module, FlowEstimator):
+            module.cost_volume = shifted_cost_volume
+    return model
+
+
+def shifted_cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
+    """:func:`models.dense_matcher.cost_volume`, one neighbour of all 49 at a time."""
+    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
+    if correlation == "cosine":
+        src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
+    height, width = tgt.shape[-2:]
+    reach = 3 * dilation
+    src = F.pad(src, (reach, reach, reach, reach))
+    costs = []
+    for dy in range(0, 2 * reach + 1, dilation):
+        for dx in range(0, 2 * reach + 1, dilation):
+            neighbour = src[:, :, dy : dy + height, dx : dx + width]
+            cosine = correlation == "cosine"
+            costs.append((neighbour * tgt).sum(dim=1) if cosine else (neighbour - tgt).square().mean(dim=1))
+    return torch.stack(costs, dim=1)
+
+
+class EachDirectionAlone(nn.Module):
+    """A matcher that shares nothing between the directions."""
+
+    def __init__(self, matcher: nn.Module):
+        super().__init__()
+        self.matcher = matcher
+
+    def forward(self, ir: Tensor, vi: Tensor, directions: tuple[str, ...]) -> dict[str, list[Tensor]]:
+        return {direction: self.matcher(ir, vi, (direction,))[direction] for direction in directions}
