@@ -237,6 +237,8 @@ def report(summary: dict, save_dir: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     device = pick_device(args.device)
+    if args.precision == "float16" and device.type == "cpu":
+        raise UserError("--precision float16 is for GPUs, a CPU would be slower with it; use bfloat16 or float32")
     keep_freed_memory()
     metrics = metric_names(args.metrics) if args.metrics else ()
     segmenter = load_segmenter(args.segmenter).to(device) if args.mode == "Seg" else None

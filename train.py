@@ -33,6 +33,7 @@ from utils.distributed import Interruption, largest, synchronise_batch_norm
 from utils.errors import UserError, run
 from utils.images import check_writable
 from utils.log import Log
+from utils.memory import keep_freed_memory
 from utils.results import write_csv
 from utils.schedule import averaged, learning_rate, progress
 from utils.state import Position, gather_random, load_state, restore_random, save_state
@@ -229,17 +230,6 @@ def make_accelerator(config: Config, device: str) -> Accelerator:
         raise UserError(f"train.precision={config.train.precision}: {error}") from error
 
 
-def compile_convolutions(network: nn.Module) -> None:
-    """Compile the plain convolutional parts; scan, correlation and blurs have fast forms of their own."""
-    if isinstance(network, SuperFusion):
-        fusion = network.fusion
-        parts = [network.matcher.pyramid, fusion.encoder_ir, fusion.encoder_vi, fusion.decoder]
-    else:
-        parts = [network]
-    for part in parts:
-        part.compile()
-
-
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     config = load_config(args.config, args.assignments)
@@ -248,6 +238,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{state_file}: a run is there already; go on with --resume, or choose another --out")
     state = load_state(state_file, config) if args.resume else None
 
+    keep_freed_memory()
     accelerator = make_accelerator(config, args.device)
     device, chief = accelerator.device, accelerator.is_main_process
     torch.manual_seed(train.seed)
@@ -266,7 +257,7 @@ def main(argv: list[str] | None = None) -> None:
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
     if train.compile:
-        compile_convolutions(network)
+        network.compile_convolutions()
     run_step, optimizer = accelerator.prepare(Step(stage), optimizer)
     here, parts = Position(), dict(network=network, average=average, optimizer=optimizer)
     if accelerator.scaler is not None:

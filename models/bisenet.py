@@ -109,6 +109,8 @@ class Head(nn.Module):
 class BiSeNet(nn.Module):
     """The segmentation network; nothing is downloaded at construction."""
 
+    compile_convolutions = nn.Module.compile  # it has nothing else
+
     def __init__(self, num_classes: int = 9):
         super().__init__()
         self.architecture = dict(num_classes=num_classes)

@@ -56,9 +56,7 @@ class OptimizedSuperFusion(nn.Module):
             elif isinstance(module, DirectionalScan):
                 module.weigh = Tensor.mul_
         if compile:
-            self.model.matcher.pyramid.compile()
-            for part in (self.model.fusion.encoder_ir, self.model.fusion.encoder_vi, self.model.fusion.decoder):
-                part.compile()
+            self.model.compile_convolutions()
 
     @torch.inference_mode()
     def register(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:

@@ -70,6 +70,11 @@ class SuperFusion(nn.Module):
         fused = self.fusion(luminance(ir), y)
         return ycbcr_to_rgb(fused.clamp(0, 1), cb, cr)
 
+    def compile_convolutions(self) -> None:
+        """Hand the plain convolutional parts to torch.compile; scan, correlation and blurs have their own fast forms."""
+        for part in (self.matcher.pyramid, self.fusion.encoder_ir, self.fusion.encoder_vi, self.fusion.decoder):
+            part.compile()
+
     def forward(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
         """Register, then fuse: what :meth:`register` returns, and ``fused`` ``(B, 3, H, W)`` RGB in [0, 1]."""
         result = self.register(ir, vi)

@@ -16,6 +16,7 @@ import test as test_script
 from datasets.deformation import TEST, random_deformation
 from datasets.scene import render_scene
 from models import SuperFusion, load_model
+from models.inference import SMALLEST_TILE
 from models.warping import flow_to_grid, warp
 from utils.checkpoint import save_checkpoint
 from utils.errors import UserError
@@ -193,6 +194,8 @@ def test_refusals(checkpoint, data_root, tmp_path):
             run_test(checkpoint, tmp_path / "out", *files, "--device", "cuda")
     with pytest.raises(UserError, match="--device gpu"):
         run_test(checkpoint, tmp_path / "out", *files, "--device", "gpu")
+    with pytest.raises(UserError, match="--precision float16 is for GPUs"):
+        run_test(checkpoint, tmp_path / "out", *files, "--device", "cpu", "--precision", "float16")
     for wrong in (("--ir", "x"), ("--dataset_name", "MSRS"), ("--limit", "0"), ("--mode", "reg")):
         with pytest.raises(SystemExit) as ended:
             run_test(checkpoint, tmp_path / "out", *wrong)
@@ -205,3 +208,29 @@ def test_the_process_ends_with_one_line_and_code_2(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.strip() == "error: none.png: no such file or folder" and ended.stdout == ""
+
+
+def test_precision_and_large_images(checkpoint, tmp_path):
+    scene = render_scene(0, 64, 96)
+    large = {name: torch.nn.functional.interpolate(scene[name][None], (80, 480))[0] for name in ("ir", "vi")}
+    for name, image in large.items():
+        write_image(tmp_path / f"{name}.png", image)
+    files = ("--ir", tmp_path / "ir.png", "--vi", tmp_path / "vi.png", "--save_flow", "--device", "cpu")
+    runs = {
+        "whole": (),
+        "bfloat16": ("--precision", "bfloat16"),
+        "reduced": ("--max_side", SMALLEST_TILE),
+    }
+    found = {}
+    for name, options in runs.items():
+        run_test(checkpoint, tmp_path / name, *files, *options)
+        fused = read_image(tmp_path / name / "fused" / "vi.png")
+        found[name] = np.load(tmp_path / name / "flow" / "vi.npz")["flow_ir2vi"], fused
+        assert found[name][0].shape == (2, 80, 480)
+    for name in ("bfloat16", "reduced"):
+        difference = np.abs(found[name][0] - found["whole"][0]).mean()
+        assert 0 < difference < 1.0
+        assert (found[name][1] - found["whole"][1]).square().mean() < 1e-3
+    with pytest.raises(SystemExit) as ended:
+        run_test(checkpoint, tmp_path / "out", *files, "--max_side", "100")
+    assert ended.value.code == 2
