@@ -71,7 +71,7 @@ class SuperFusion(nn.Module):
         return ycbcr_to_rgb(fused.clamp(0, 1), cb, cr)
 
     def compile_convolutions(self) -> None:
-        """Hand the plain convolutional parts to torch.compile; scan, correlation and blurs have their own fast forms."""
+        """Hand the plain convolutional parts to torch.compile; the others have fast forms of their own."""
         for part in (self.matcher.pyramid, self.fusion.encoder_ir, self.fusion.encoder_vi, self.fusion.decoder):
             part.compile()
 
