@@ -1,6 +1,6 @@
 """Time the networks on this machine: inference, the scan, a training step.
 
-python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network published] [--compile] [--plot FILE]
+python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network published] [--all_scans] [--plot FILE]
 python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE]
 python benchmark.py step [--batch 4] [--crop 256]
 all with [--device auto|cpu|cuda|mps] [--repeats 3]
@@ -32,8 +32,8 @@ from torch import nn
 from datasets.crops import CropSampler
 from models import SuperFusion
 from models.inference import SMALLEST_TILE
-from models.superfusion import SMALLEST_SIDE
 from train import rf_step
+from utils.arguments import at_least, image_size
 from utils.benchmark import inference, scan
 from utils.benchmark.measure import markdown
 from utils.benchmark.plain import EachDirectionAlone, make_plain
@@ -98,7 +98,7 @@ def make_step(
 
 
 def time_inference(args: argparse.Namespace, device: torch.device) -> Figure:
-    ways = inference.ways(device, args.compile)
+    ways = inference.ways(device, args.all_scans, args.compile)
     tasks = [
         inference.Task(way, width, height, args.batch, str(device), args.network, args.max_side, args.repeats)
         for width, height in args.sizes
@@ -161,25 +161,6 @@ def machine(device: torch.device) -> str:
     return f"{torch.get_num_threads()}-core CPU" if device.type == "cpu" else "MPS"
 
 
-def size(text: str) -> tuple[int, int]:
-    """Width and height of a size such as 640x480."""
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and min(int(width), int(height)) >= SMALLEST_SIDE):
-        raise argparse.ArgumentTypeError(f"{text}: write it as 640x480, both at least {SMALLEST_SIDE}")
-    return int(width), int(height)
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """A type of argument: whole numbers from ``least``."""
-
-    def number(text: str) -> int:
-        if not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: must be a whole number, at least {least}")
-        return int(text)
-
-    return number
-
-
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -191,7 +172,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command = commands.add_parser("inference", parents=[common], help="register and fuse")
     command.set_defaults(command=time_inference)
-    command.add_argument("--sizes", type=size, nargs="+", default=[(640, 480)], metavar="WxH")
+    command.add_argument("--sizes", type=image_size, nargs="+", default=[(640, 480)], metavar="WxH")
     command.add_argument("--batch", type=at_least(1), default=1, help="pairs at once")
     command.add_argument(
         "--network",
@@ -199,6 +180,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="ours",
         help="ours with the shipped weights, or the published",
     )
+    command.add_argument("--all_scans", action="store_true", help="every scan backend, not the fastest alone")
     command.add_argument("--compile", action="store_true", help="also with torch.compile")
     command.add_argument("--max_side", type=at_least(SMALLEST_TILE), default=1024, help="as in test.py")
     command.add_argument("--plain_up_to", type=at_least(0), default=1280, metavar="WIDTH", help="no plain path beyond")

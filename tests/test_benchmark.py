@@ -44,7 +44,7 @@ def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
     plot = tmp_path / "plot.png"
     arguments = ["inference", "--sizes", "64x48", "96x64", "--plain_up_to", "64", "--repeats", "1", "--turns", "2"]
-    benchmark.main([*arguments, "--device", "cpu", "--batch", "2", "--plot", str(plot)])
+    benchmark.main([*arguments, "--device", "cpu", "--all_scans", "--batch", "2", "--plot", str(plot)])
     rows = table(capsys.readouterr().out)
     backends = backends_for("cpu", torch.float32)
     paths = [("optimised", scan, "float32") for scan in reversed(backends)] + [("optimised", backends[0], "bfloat16")]
@@ -94,7 +94,7 @@ def test_plain_is_the_same_network(published):
 
 def test_timing_and_memory():
     calls = []
-    assert len(seconds(lambda: calls.append(0), CPU, 3)) == 3 and len(calls) == 4
+    assert len(seconds(lambda: calls.append(0), CPU, 3)) == 3 and len(calls) > 3
     # A process of its own starts with less than this one needs for 200 MB more.
     held = torch.ones(50_000_000)
     assert alone(peak_memory, CPU) < peak_memory(CPU) - 100

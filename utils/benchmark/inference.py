@@ -57,9 +57,9 @@ class Result:
     memory: float
 
 
-def ways(device: torch.device, compiled: bool) -> list[Way]:
-    """The yardstick, every scan backend of ``device`` in float32, then less precision with the fastest one."""
-    backends = backends_for(device.type, torch.float32)
+def ways(device: torch.device, all_scans: bool, compiled: bool) -> list[Way]:
+    """The yardstick, the scan backends of ``device`` (or the fastest) in float32, less precision, and compiled."""
+    backends = backends_for(device.type, torch.float32)[: None if all_scans else 1]
     reduced = {"cpu": ("bfloat16",), "mps": ("float16",), "cuda": ("bfloat16", "float16")}[device.type]
     found = [Way("plain", "reference", "float32")]
     found += [Way("optimised", scan, "float32") for scan in reversed(backends)]

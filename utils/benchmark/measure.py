@@ -11,19 +11,27 @@ from typing import Any
 
 import torch
 
+# Calls before the timing starts, or seconds if they take longer.
+_WARM_UP = 4
+_LONG = 5.0
+
 
 def seconds(function: Callable[[], Any], device: torch.device, repeats: int) -> list[float]:
-    """Time ``function`` on ``device`` ``repeats`` times, after one call that makes memory and chooses kernels."""
-    timings = []
-    for _ in range(repeats + 1):
+    """Time ``function`` on ``device`` ``repeats`` times, after calls that choose kernels and gather memory to reuse."""
+
+    def once() -> float:
         start = time.perf_counter()
         function()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         elif device.type == "mps":
             torch.mps.synchronize()
-        timings.append(time.perf_counter() - start)
-    return timings[1:]
+        return time.perf_counter() - start
+
+    warm_up = [once()]
+    while len(warm_up) < _WARM_UP and sum(warm_up) < _LONG:
+        warm_up.append(once())
+    return [once() for _ in range(repeats)]
 
 
 def peak_memory(device: torch.device) -> float:
