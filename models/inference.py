@@ -113,13 +113,13 @@ def _tiles(length: int, largest: int) -> list[tuple[slice, Tensor]]:
     if length <= largest:
         return [(slice(0, length), torch.ones(length))]
     count = math.ceil((length - _OVERLAP) / (largest - _OVERLAP))
+    tile = math.ceil((length + (count - 1) * _OVERLAP) / count)  # no larger than so many need to be
+    pixel = torch.arange(tile) + 1.0
+    endless = torch.full_like(pixel, torch.inf)
     tiles = []
     for i in range(count):
-        start = round(i * (length - largest) / (count - 1))
-        pixel = torch.arange(largest) + 1.0
-        before = pixel if i else torch.full_like(pixel, torch.inf)
-        after = pixel.flip(0) if i < count - 1 else torch.full_like(pixel, torch.inf)
-        distance = torch.minimum(before, after)
+        start = round(i * (length - tile) / (count - 1))
+        distance = torch.minimum(pixel if i else endless, pixel.flip(0) if i < count - 1 else endless)
         weight = ((distance - _HALO) / (_OVERLAP - 2 * _HALO)).clamp(0, 1)
-        tiles.append((slice(start, start + largest), weight))
+        tiles.append((slice(start, start + tile), weight))
     return tiles
