@@ -77,7 +77,7 @@ class OptimizedSuperFusion(nn.Module):
         with torch.autocast(vi.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if not self._large(vi.shape[-2:]):
                 return self.model.fuse(ir, vi).float()
-            fused, total = torch.zeros_like(vi[:, :1]).expand(-1, 3, -1, -1).clone(), torch.zeros_like(vi[:1, :1])
+            fused, total = (vi.new_zeros(len(vi), channels, *vi.shape[-2:]) for channels in (3, 1))
             rows, columns = (_tiles(side, self.max_side) for side in vi.shape[-2:])
             for y, weight_y in rows:
                 for x, weight_x in columns:

@@ -18,8 +18,8 @@ from models.scan.reference import DIRECTIONS
 
 _UP, _RIGHT, _DOWN, _LEFT = range(len(DIRECTIONS))
 
-# Values of one line block of a vertical direction that are its state: a share of the second cache.
-_STATE = 8192
+# Values of one line block of a vertical direction that are its state: 8 kB of the first cache.
+_STATE = 2048
 
 # Compiled code is kept beside this file for the next run, where files may be written there.
 _compiled = njit(nogil=True, error_model="numpy", cache=os.access(os.path.dirname(__file__), os.W_OK))

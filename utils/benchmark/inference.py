@@ -114,11 +114,11 @@ def latency(result: Result) -> dict[str, float]:
 
 
 def table(results: dict[Task, Result]) -> str:
-    """A row for each task; "x" is how many times as fast as the plain path at the same size and batch."""
-    plain = {(task.width, task.batch): latency(result) for task, result in results.items() if task.way.path == "plain"}
+    """A row for each task; "x" is how many times as fast as the plain path at the same size."""
+    plain = {(task.width, task.height): latency(found) for task, found in results.items() if task.way.path == "plain"}
     rows = []
     for task, result in results.items():
-        found, yardstick = latency(result), plain.get((task.width, task.batch))
+        found, yardstick = latency(result), plain.get((task.width, task.height))
         ratios = [f"{yardstick[part] / found[part]:.1f}" if yardstick else "" for part in found]
         way = task.way
         rows.append(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 # Calls before the timing starts, or seconds if they take longer.
-_WARM_UP = 4
+_WARM_UP = 8
 _LONG = 5.0
 
 
