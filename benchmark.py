@@ -41,6 +41,7 @@ from utils.config import Config
 from utils.device import pick_device
 from utils.errors import run
 from utils.images import write_bytes
+from utils.memory import keep_freed_memory
 
 PARTS = ("draw", "matcher", "fusion", "warps and losses", "backward", "optimiser")
 
@@ -121,6 +122,7 @@ def time_scan(args: argparse.Namespace, device: torch.device) -> Figure:
 
 
 def time_step(args: argparse.Namespace, device: torch.device) -> None:
+    keep_freed_memory()  # as train.py does
     config = Config()
     config.data.sets, config.data.crop = {"sample": 1.0}, args.crop
     config.train.batch = config.train.fusion_batch = args.batch

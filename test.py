@@ -25,6 +25,7 @@ from datasets.paired import Pair, PairedFolders, test_set
 from datasets.sample import SampleScenes
 from evaluate import evaluate, metric_names, open_results
 from models import BiSeNet, load_model, load_segmenter
+from models.auto_registrar import AutoRegistrar
 from models.bisenet import CLASSES
 from models.inference import PRECISIONS, SMALLEST_TILE, OptimizedSuperFusion
 from models.structural_registrar import StructuralRegistrar
@@ -80,9 +81,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="our .safetensors or the authors' .pth")
     parser.add_argument(
         "--registrar",
-        choices=("matcher", "structural", "none"),
-        default="matcher",
-        help="structural: a classical affine fit without training; none: leave IR as it is (baselines to compare with)",
+        choices=("auto", "matcher", "structural", "none"),
+        default="auto",
+        help="matcher: the network; structural: a classical affine fit without training; auto: structural, but the "
+        "matcher where that fails; none: leave IR as it is",
     )
     parser.add_argument("--save_dir", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
@@ -252,7 +254,8 @@ def main(argv: list[str] | None = None) -> None:
     else:
         model = load_model(args.checkpoint).to(device)
         model = OptimizedSuperFusion(model, args.precision, args.compile, args.max_side)
-        run_on = partial(process, baselines.get(args.registrar, model.register), model.fuse, device=device)
+        registrars = baselines | {"matcher": model.register, "auto": AutoRegistrar(model.register).register}
+        run_on = partial(process, registrars[args.registrar], model.fuse, device=device)
     check_writable(args.save_dir)
 
     rows, scores, matrices, failures = [], [], [], []
@@ -272,7 +275,8 @@ def main(argv: list[str] | None = None) -> None:
         except (UserError, ValueError) as error:
             failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
             continue
-        rows.append({"name": name} | as_columns(scored) | {"seconds": seconds})
+        agreement = {"agreement": result["agreement"].item()} if "agreement" in result else {}
+        rows.append({"name": name} | as_columns(scored) | agreement | {"seconds": seconds})
         scores.append(scored)
         bar.set_postfix_str(f"{seconds:.2f} s/pair")
 

@@ -217,20 +217,21 @@ class StructuralRegistrar:
         """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], on any device.
 
         Returns ``registered``, the IR image warped onto VI's frame, with ``ir``'s channels; ``flow_ir2vi``
-        ``(B, 2, H, W)``, the backward flow in pixels that does it; and ``valid`` ``(B, 1, H, W)``, 1 where it
-        sampled inside the IR image (elsewhere ``registered`` is 0). Raises ValueError for other sizes.
+        ``(B, 2, H, W)``, the backward flow in pixels that does it; ``valid`` ``(B, 1, H, W)``, 1 where it sampled
+        inside the IR image (elsewhere ``registered`` is 0); and ``agreement`` ``(B,)``, the normalised correlation of
+        the descriptors that it reached, at most 1. Raises ValueError for other sizes.
         """
         check_pair(ir, vi)
         size = tuple(vi.shape[-2:])
         frame = Frame(size, size, vi)
         pairs = zip(luminance(ir).split(1), luminance(vi).split(1))
-        flow = torch.cat([frame.pixels(self._affine(*pair)) - frame.grid for pair in pairs])
-        return registration(ir, flow)
+        affine, agreement = (torch.cat(parts) for parts in zip(*(self._affine(*pair) for pair in pairs)))
+        return registration(ir, frame.pixels(affine) - frame.grid) | {"agreement": agreement}
 
-    def _affine(self, ir: Tensor, vi: Tensor) -> Tensor:
+    def _affine(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         coarse, *finer = (make_level(ir, vi, side) for side in self.sides)
         affine, value = fit(coarse, search(coarse, self.rotation, self.translation)[:_STARTS])
-        affine = affine[value.argmax()][None]
+        affine, value = affine[value.argmax()][None], value.max()[None]
         for level in finer:
-            affine, _ = fit(level, affine)
-        return affine
+            affine, value = fit(level, affine)
+        return affine, value

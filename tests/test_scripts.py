@@ -86,7 +86,7 @@ def test_modes_read_the_right_infrared_image(checkpoint, data_root, tmp_path):
     ir, ir_warp, vi = (read_image(folder / part / "00001N.png")[None] for part in ("ir", "ir_warp", "vi"))
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--limit", 1)
     run_test(checkpoint, tmp_path / "fusion", *arguments, "--mode", "Fusion")
-    run_test(checkpoint, tmp_path / "reg", *arguments, "--mode", "Reg")
+    run_test(checkpoint, tmp_path / "reg", *arguments, "--mode", "Reg", "--registrar", "matcher")
     with torch.no_grad():
         fused, registered = model.fuse(ir, vi)[0], model.register(ir_warp, vi)["registered"][0]
     assert (read_image(tmp_path / "fusion" / "fused" / "00001N.png") - fused).abs().max() < 0.003
@@ -136,6 +136,10 @@ def test_baselines_go_the_same_way(checkpoint, data_root, tmp_path):
     assert none["after"] == none["before"] and none["band_free"]["after"] == none["band_free"]["before"]
     run_test(checkpoint, tmp_path / "structural", *arguments, "--registrar", "structural")
     structural = json.loads((tmp_path / "structural" / "summary.json").read_text())["registration"]
+    run_test(checkpoint, tmp_path / "auto", *arguments)
+    assert json.loads((tmp_path / "auto" / "summary.json").read_text())["registration"] == structural
+    with open(tmp_path / "auto" / "per_image.csv") as file:
+        assert all(float(row["agreement"]) > 0.04 for row in csv.DictReader(file))
     assert structural["after"]["EPE"] < 0.7 * structural["before"]["EPE"]
 
 
@@ -215,7 +219,7 @@ def test_precision_and_large_images(checkpoint, tmp_path):
     large = {name: torch.nn.functional.interpolate(scene[name][None], (80, 480))[0] for name in ("ir", "vi")}
     for name, image in large.items():
         write_image(tmp_path / f"{name}.png", image)
-    files = ("--ir", tmp_path / "ir.png", "--vi", tmp_path / "vi.png", "--save_flow", "--device", "cpu")
+    files = ("--ir", tmp_path / "ir.png", "--vi", tmp_path / "vi.png", "--save_flow", "--device", "cpu", "--registrar", "matcher")
     runs = {
         "whole": (),
         "bfloat16": ("--precision", "bfloat16"),

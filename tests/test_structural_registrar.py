@@ -75,7 +75,8 @@ def test_interface_for_a_batch_of_mixed_channels():
     vi = torch.cat((texture(4), texture(5))).expand(-1, 3, -1, -1)
     registrar = StructuralRegistrar()
     result = registrar.register(ir, vi)
-    assert set(result) == {"registered", "flow_ir2vi", "valid"}
+    assert set(result) == {"registered", "flow_ir2vi", "valid", "agreement"}
+    assert result["agreement"].shape == (2,) and 0.1 < result["agreement"].min() < result["agreement"].max() <= 1
     assert result["flow_ir2vi"].shape == (2, 2, *SIZE)
     assert torch.equal(result["registered"], warp(ir, result["flow_ir2vi"]))
     assert torch.equal(result["valid"], valid_mask(result["flow_ir2vi"]))
