@@ -219,7 +219,17 @@ def test_precision_and_large_images(checkpoint, tmp_path):
     large = {name: torch.nn.functional.interpolate(scene[name][None], (80, 480))[0] for name in ("ir", "vi")}
     for name, image in large.items():
         write_image(tmp_path / f"{name}.png", image)
-    files = ("--ir", tmp_path / "ir.png", "--vi", tmp_path / "vi.png", "--save_flow", "--device", "cpu", "--registrar", "matcher")
+    files = (
+        "--ir",
+        tmp_path / "ir.png",
+        "--vi",
+        tmp_path / "vi.png",
+        "--save_flow",
+        "--device",
+        "cpu",
+        "--registrar",
+        "matcher",
+    )
     runs = {
         "whole": (),
         "bfloat16": ("--precision", "bfloat16"),
