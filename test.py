@@ -58,8 +58,9 @@ WRITTEN = {"Reg": ("registered",), "Fusion": ("fused",), "Reg&Fusion": ("fused",
 # How a sheet calls an image.
 CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fused"}
 
-# Pixels along the border of the registered image in which the saved fused image keeps the visible one.
-BORDER = 4
+# Pixels along the border of the registered image in which the saved fused image keeps the visible one, as many as the
+# fusion's convolutions carry the border inwards; over twice the second number it then turns into the fused image.
+BORDER, FADE = 4, 6
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
 
@@ -166,7 +167,7 @@ def process(register: Registrar, fuse: Fuser | None, pair: Pair, mode: str, devi
         elif fuse is not None:
             result["fused"] = fuse(result["ir"], vi)
         if mode == "Reg&Fusion":
-            result["fused"] = torch.where(shows_infrared(result), fuse(result["registered"], vi), vi)
+            result["fused"] = torch.lerp(vi, fuse(result["registered"], vi), share_of_infrared(result))
     return {key: tensor[0].cpu() for key, tensor in result.items()}
 
 
@@ -177,13 +178,15 @@ def find_classes(segmenter: BiSeNet, seg_input: str, result: dict[str, Tensor], 
     return found if label is None else found | {"label": label}
 
 
-def shows_infrared(result: dict[str, Tensor]) -> Tensor:
-    """Where the registered image has content: ``(1, 1, H, W)``, true away from the border of the warp and from a black
-    band that the given IR image brought along, by as many pixels as the fusion's convolutions carry it inwards.
+def share_of_infrared(result: dict[str, Tensor]) -> Tensor:
+    """``(1, 1, H, W)``: 1 where the registered image has content, falling to 0 before the border of the warp and a black
+    band that the given IR image brought along.
     """
     content = content_mask(luminance(result["ir"]))
     shown = result["valid"] * (warp(content, result["flow_ir2vi"]) > 0.999)
-    return -F.max_pool2d(-shown, 2 * BORDER + 1, stride=1, padding=BORDER) > 0
+    reach = BORDER + FADE
+    shown = -F.max_pool2d(-shown, 2 * reach + 1, stride=1, padding=reach)
+    return F.avg_pool2d(shown, 2 * FADE + 1, stride=1, padding=FADE, count_include_pad=False)
 
 
 def save(
