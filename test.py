@@ -179,8 +179,8 @@ def find_classes(segmenter: BiSeNet, seg_input: str, result: dict[str, Tensor], 
 
 
 def share_of_infrared(result: dict[str, Tensor]) -> Tensor:
-    """``(1, 1, H, W)``: 1 where the registered image has content, falling to 0 before the border of the warp and a black
-    band that the given IR image brought along.
+    """``(1, 1, H, W)``: 1 where the registered image has content, falling to 0 before the border of the warp and before
+    a black band that the given IR image brought along.
     """
     content = content_mask(luminance(result["ir"]))
     shown = result["valid"] * (warp(content, result["flow_ir2vi"]) > 0.999)
