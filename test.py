@@ -30,7 +30,7 @@ from models.bisenet import CLASSES
 from models.inference import PRECISIONS, SMALLEST_TILE, OptimizedSuperFusion
 from models.structural_registrar import StructuralRegistrar
 from models.superfusion import unregistered
-from models.warping import content_mask, warp
+from models.warping import content_mask, resize_flow, warp
 from utils.colour import luminance
 from utils.device import pick_device
 from utils.errors import UserError, run
@@ -61,6 +61,9 @@ CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fuse
 # Pixels along the border of the registered image in which the saved fused image keeps the visible one, as many as the
 # fusion's convolutions carry the border inwards; over twice the second number it then turns into the fused image.
 BORDER, FADE = 4, 6
+
+# The longer side of a panel of a sheet, in pixels.
+PANEL_SIDE = 1280
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
 
@@ -198,12 +201,42 @@ def save(
     num_classes: int = 0,
 ) -> None:
     """Write what :func:`process` and :func:`find_classes` made of one pair, and a sheet that shows it at a glance."""
+    for kind in ("fused", "registered"):
+        if kind in result:
+            write_image(save_dir / kind / f"{name}.png", result[kind])
+    if save_flow and "flow_ir2vi" in result:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, flow_ir2vi=result["flow_ir2vi"].numpy(), valid=result["valid"].numpy())
+        write_bytes(save_dir / "flow" / f"{name}.npz", buffer.getvalue())
+    if "classes" in result:
+        write_class_map(save_dir / "seg" / f"{name}.png", result["classes"])
+    write_image(save_dir / "sheets" / f"{name}.png", draw_sheet(reduced(result), seg_input, num_classes))
+
+
+def reduced(result: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``result`` with images, flow and classes of at most ``PANEL_SIDE``: a screen shows no more."""
+    size = result["vi"].shape[-2:]
+    scale = PANEL_SIDE / max(size)
+    if scale >= 1:
+        return result
+    size = [max(1, round(side * scale)) for side in size]
+    small = {}
+    for name, tensor in result.items():
+        if name == "flow_ir2vi":
+            small[name] = resize_flow(tensor[None], size)[0]
+        elif name in ("classes", "label"):
+            small[name] = F.interpolate(tensor[None, None].float(), size, mode="nearest-exact")[0, 0].to(tensor.dtype)
+        elif tensor.ndim == 3:
+            small[name] = F.interpolate(tensor[None], size, mode="area")[0]
+    return small
+
+
+def draw_sheet(result: dict[str, Tensor], seg_input: str | None, num_classes: int) -> Tensor:
+    """The sheet of one pair, ``(3, H', W')``."""
     panels = {CAPTIONS["vi"]: result["vi"], CAPTIONS["ir"]: result["ir"]}
     if "fused" in result:
-        write_image(save_dir / "fused" / f"{name}.png", result["fused"])
         panels[CAPTIONS["fused"]] = result["fused"]
     if "registered" in result:
-        write_image(save_dir / "registered" / f"{name}.png", result["registered"])
         panels["IR registered"] = result["registered"]
         below, where = (result["aligned"], "aligned IR") if "aligned" in result else (result["vi"], "VI")
         panels[f"before: IR gradients on {where}"] = gradient_overlay(result["ir"], below)
@@ -211,17 +244,10 @@ def save(
         panels["checkerboard of VI and registered IR"] = checkerboard(result["vi"], result["registered"])
         panels["flow: hue for direction, saturation for length"] = flow_colours(result["flow_ir2vi"])
         panels["flow: what it makes of a grid"] = warped_grid(result["flow_ir2vi"])
-        if save_flow:
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, flow_ir2vi=result["flow_ir2vi"].numpy(), valid=result["valid"].numpy())
-            write_bytes(save_dir / "flow" / f"{name}.npz", buffer.getvalue())
     if "classes" not in result:
-        picture = sheet(panels)
-    else:
-        write_class_map(save_dir / "seg" / f"{name}.png", result["classes"])
-        caption = CAPTIONS[seg_input]
-        picture = class_sheet(caption, panels[caption], result["classes"], result.get("label"), num_classes, panels)
-    write_image(save_dir / "sheets" / f"{name}.png", picture)
+        return sheet(panels)
+    caption = CAPTIONS[seg_input]
+    return class_sheet(caption, panels[caption], result["classes"], result.get("label"), num_classes, panels)
 
 
 def report(summary: dict, save_dir: Path) -> None:

@@ -253,3 +253,19 @@ def test_precision_and_large_images(checkpoint, tmp_path):
     with pytest.raises(SystemExit) as ended:
         run_test(checkpoint, tmp_path / "out", *files, "--max_side", "100")
     assert ended.value.code == 2
+
+
+def test_sheets_of_large_images_are_reduced():
+    result = {
+        "vi": torch.rand(3, 20, 2560),
+        "flow_ir2vi": torch.full((2, 20, 2560), 6.0),
+        "classes": torch.arange(2560).expand(20, -1) // 1280,
+        "agreement": torch.tensor(0.5),
+    }
+    small = test_script.reduced(result)
+    assert small["vi"].shape == (3, 10, 1280)
+    assert torch.allclose(small["vi"].mean(), result["vi"].mean(), atol=1e-4)
+    assert (small["flow_ir2vi"] == 3).all()
+    assert small["classes"].shape == (10, 1280) and small["classes"].sum() == 10 * 640
+    whole = {"vi": torch.rand(3, 20, 1280)}
+    assert test_script.reduced(whole) is whole
