@@ -20,7 +20,7 @@ def test_the_matcher_takes_over_where_nothing_agrees():
     noise = torch.rand(1, *scene["ir"].shape, generator=torch.Generator().manual_seed(0))
     ir, vi = torch.cat((warp(scene["ir"][None], flow), noise)), scene["vi"].expand(2, -1, -1, -1)
     structural = StructuralRegistrar().register(ir, vi)
-    assert structural["agreement"][0] > 0.1 > 0.04 > structural["agreement"][1]
+    assert structural["agreement"][0] > 0.1 > 0.012 > structural["agreement"][1]
     result = AutoRegistrar(shifted_by_nine).register(ir, vi)
     assert torch.equal(result["flow_ir2vi"][0], structural["flow_ir2vi"][0])
     assert (result["flow_ir2vi"][1] == 9).all()
