@@ -1,4 +1,5 @@
-"""Train SuperFusion: stage RF (registration and fusion together), FS (fusion for segmentation) or SEG (the segmenter).
+"""Train SuperFusion: stage RF (registration and fusion together), F (fusion), FS (fusion for segmentation) or SEG (the
+segmenter).
 
 python train.py --config configs/rf_msrs.yaml --out runs/rf [--set train.minutes=25] [--resume]
 accelerate launch train.py ...        or torchrun --nproc_per_node 2 train.py ...: several GPUs, or processes
@@ -10,6 +11,7 @@ own model), OUT/state.pt (everything --resume needs), OUT/validation.csv and OUT
 import argparse
 import dataclasses
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from tqdm import tqdm
 
 from datasets.crops import CropSampler
 from datasets.paired import Pair
-from losses.objectives import fs_objective, rf_objective, seg_objective
+from losses.objectives import f_objective, fs_objective, rf_objective, seg_objective
 from models import BiSeNet, SuperFusion, load_segmenter, load_weights
 from models.warping import valid_mask, warp
 from utils.checkpoint import save_checkpoint
@@ -39,6 +41,7 @@ from utils.schedule import averaged, learning_rate, progress
 from utils.state import Position, gather_random, load_state, restore_random, save_state
 from utils.validation import (
     fusion_scores,
+    fusion_sheets,
     registration_scores,
     registration_sheets,
     segmentation_scores,
@@ -72,19 +75,35 @@ def rf_step(model: SuperFusion, batch: dict[str, Tensor], config: Config) -> Ter
         return rf_objective(result, batch, config.loss)
 
 
+def fuse_aligned(model: SuperFusion, batch: dict[str, Tensor]) -> Terms:
+    """The fused luminance of an aligned batch, with what the fusion terms look at."""
+    ir, y = batch["ir"], luminance(batch["vi"])
+    fused = model.fusion(ir, y).float()
+    return {"fused": fused, "fused_ir": ir, "fused_vi": y, "fused_valid": torch.ones_like(y)}
+
+
+def f_step(model: SuperFusion, batch: dict[str, Tensor], config: Config) -> Terms:
+    """Stage F: fuse an aligned pair, score. Returns weighted terms and ``total``.
+
+    ``batch`` is that of :meth:`datasets.crops.CropSampler.aligned`.
+    """
+    result = fuse_aligned(model, batch)
+    with torch.autocast(result["fused"].device.type, enabled=False):
+        return f_objective(result, config.loss)
+
+
 def fs_step(model: SuperFusion, batch: dict[str, Tensor], config: Config, segmenter: BiSeNet) -> Terms:
     """Stage FS: fuse an aligned pair, segment the fused image, score. Returns weighted terms and ``total``.
 
-    ``batch`` is that of :meth:`datasets.crops.CropSampler.labelled`. The segmenter is frozen; the gradient passes
-    through it to the fusion network.
+    ``batch`` is that of :meth:`datasets.crops.CropSampler.aligned`, with labels. The segmenter is frozen; the gradient
+    passes through it to the fusion network.
     """
-    ir, (y, cb, cr) = batch["ir"], rgb_to_ycbcr(batch["vi"])
-    fused = model.fusion(ir, y).float()
-    result = {"fused": fused, "fused_ir": ir, "fused_vi": y, "fused_valid": torch.ones_like(y)}
+    result = fuse_aligned(model, batch)
     if config.loss.semantic:
+        fused, (_, cb, cr) = result["fused"], rgb_to_ycbcr(batch["vi"])
         logits, auxiliary = segmenter(ycbcr_to_rgb(fused, cb, cr))
         result |= {"logits": logits, "auxiliary": auxiliary}
-    with torch.autocast(ir.device.type, enabled=False):
+    with torch.autocast(result["fused"].device.type, enabled=False):
         return fs_objective(result, batch["label"], config.loss)
 
 
@@ -121,6 +140,22 @@ def rf_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stag
     return Stage(model, step, sampler.deformed, pairs, validate, "EPE_band_free", lower_is_better=True)
 
 
+def f_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stage:
+    """Stage F trains SuperFusion's fusion network on aligned pairs; its matcher stays as it is."""
+    model = superfusion(config, device)
+    model.matcher.requires_grad_(False)
+    pairs = validation_pairs(config.data, labels=False)
+
+    @torch.inference_mode()
+    def validate(model: SuperFusion) -> tuple[dict[str, float], dict[str, Tensor]]:
+        batches = ({"ir": luminance(pair.ir[None]).to(device), "vi": pair.vi[None].to(device)} for pair in pairs)
+        loss = statistics.fmean(float(f_step(model, batch, config)["total"]) for batch in batches)
+        figures = {"fusion_loss": loss} | fusion_scores(model, pairs, device)
+        return figures, fusion_sheets(model, pairs, device)
+
+    return Stage(model, partial(f_step, config=config), sampler.aligned, pairs, validate, "fusion_loss", True)
+
+
 def fs_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stage:
     """Stage FS trains SuperFusion's fusion network on aligned pairs with labels, through a frozen segmenter."""
     if not config.train.segmenter:
@@ -136,7 +171,7 @@ def fs_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stag
         figures, sheets = segmentation_scores(segmenter, model.fuse, pairs, device)
         return figures | fusion_scores(model, pairs, device), sheets
 
-    return Stage(model, partial(fs_step, config=config, segmenter=segmenter), sampler.labelled, pairs, validate, "mIoU")
+    return Stage(model, partial(fs_step, config=config, segmenter=segmenter), sampler.aligned, pairs, validate, "mIoU")
 
 
 def seg_stage(config: Config, sampler: CropSampler, device: torch.device) -> Stage:
@@ -153,12 +188,10 @@ def seg_stage(config: Config, sampler: CropSampler, device: torch.device) -> Sta
     def validate(segmenter: BiSeNet) -> tuple[dict[str, float], dict[str, Tensor]]:
         return segmentation_scores(segmenter, picture, pairs, device)
 
-    return Stage(
-        segmenter, partial(seg_step, config=config, picture=picture), sampler.labelled, pairs, validate, "mIoU"
-    )
+    return Stage(segmenter, partial(seg_step, config=config, picture=picture), sampler.aligned, pairs, validate, "mIoU")
 
 
-STAGES = {"RF": rf_stage, "FS": fs_stage, "SEG": seg_stage}
+STAGES = {"RF": rf_stage, "F": f_stage, "FS": fs_stage, "SEG": seg_stage}
 
 
 def superfusion(config: Config, device: torch.device) -> SuperFusion:
@@ -242,7 +275,8 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = make_accelerator(config, args.device)
     device, chief = accelerator.device, accelerator.is_main_process
     torch.manual_seed(train.seed)
-    sampler = CropSampler(config.data, train.seed + accelerator.process_index, device, labels=config.stage != "RF")
+    labels = config.stage in ("FS", "SEG")
+    sampler = CropSampler(config.data, train.seed + accelerator.process_index, device, labels)
     stage = STAGES[config.stage](config, sampler, device)
     network = stage.network.train()
     if chief:

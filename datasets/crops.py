@@ -1,4 +1,4 @@
-"""Training batches: crops of aligned pairs, with random deformations and their true flows, or with labels.
+"""Training batches: crops of aligned pairs, with random deformations and their true flows, or as they are, with labels.
 
 Whole images are kept in memory as 8-bit integers. A batch of crops is sampled straight from them, on the training
 device: the deformation belongs to the image, a crop only looks through a window that may be mirrored, turned and
@@ -101,13 +101,13 @@ class Window:
 class CropSampler:
     """Draws training batches on ``device`` from all sets of ``config``, kept in memory at ``config.scale``.
 
-    ``labels`` reads the label maps too, as :meth:`labelled` needs them. Every random choice comes from ``seed``;
+    ``labels`` reads the label maps too, for :meth:`aligned`. Every random choice comes from ``seed``;
     :meth:`state` and :meth:`restore` hold the position. Raises UserError if a set cannot be read, if nothing of it is
     left to train on, or if an image is too small to crop.
     """
 
     def __init__(self, config: Data, seed: int, device: torch.device | str = "cpu", labels: bool = False):
-        self.config, self.device = config, torch.device(device)
+        self.config, self.device, self.labels = config, torch.device(device), labels
         self.generator = torch.Generator().manual_seed(seed)
         # Not the same seed: on a CPU both would be one and the same stream.
         self.noise = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
@@ -118,7 +118,7 @@ class CropSampler:
             count = len(pairs) - held_out(config, len(pairs))
             if count < 1:
                 raise UserError(f"{name}: data.hold_out leaves none of its {len(pairs)} pairs to train on")
-            self.sets.append([self._remember(pairs[i], labels) for i in range(count)])
+            self.sets.append([self._remember(pairs[i]) for i in range(count)])
         largest = max(side for pairs in self.sets for _, image, _ in pairs for side in image.shape[1:])
         if config.crop > largest:
             raise UserError(
@@ -136,7 +136,7 @@ class CropSampler:
         if state["noise"].shape == self.noise.get_state().shape:
             self.noise.set_state(state["noise"].cpu())
 
-    def _remember(self, pair: Pair, labels: bool) -> tuple[str, Tensor, tuple[int, int]]:
+    def _remember(self, pair: Pair) -> tuple[str, Tensor, tuple[int, int]]:
         """Name, the channels IR, R, G, B and label as 8-bit integers, and the whole size (width, height)."""
         pair = pair.in_vi_frame()
         height, width = pair.vi.shape[-2:]
@@ -147,7 +147,7 @@ class CropSampler:
         if size != [height, width]:
             images = resize(images, size)
         channels = [(images * 255).round().to(torch.uint8)]
-        if labels:
+        if self.labels:
             label = F.interpolate(pair.label[None, None].float(), size, mode="nearest-exact")[0]
             channels.append(label.to(torch.uint8))
         return pair.name, torch.cat(channels), (width, height)
@@ -256,8 +256,8 @@ class CropSampler:
         }
         return batch, drawn.names
 
-    def labelled(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
-        """Stages FS and SEG: ``size`` aligned crops with labels, and the images' names.
+    def aligned(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
+        """Stages F, FS and SEG: ``size`` aligned crops, with labels if they were read, and the images' names.
 
         ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1]; ``label`` ``(B, c, c)`` int64.
         """
@@ -265,6 +265,9 @@ class CropSampler:
         window = self._draw_windows(drawn.whole, self._draw_turns(size)).to(self.device)
         positions = drawn.positions(window.positions(self._grid(size)))
         crops = sample(drawn.images[:, :4].float() / 255, positions, padding="border")
-        # Classes do not mix: a label is that of the nearest pixel.
-        label = sample(drawn.images[:, 4:].float(), positions.round(), padding="border")[:, 0].round().long()
-        return {"ir": crops[:, :1], "vi": crops[:, 1:], "label": label}, drawn.names
+        batch = {"ir": crops[:, :1], "vi": crops[:, 1:]}
+        if self.labels:
+            # Classes do not mix: a label is that of the nearest pixel.
+            label = sample(drawn.images[:, 4:].float(), positions.round(), padding="border")
+            batch["label"] = label[:, 0].round().long()
+        return batch, drawn.names

@@ -1,4 +1,4 @@
-"""Losses on the fused luminance: gradient, structure (SSIM), intensity, consistency (paper, Sec. III-D).
+"""Losses on the fused luminance: gradient, structure (SSIM), intensity, consistency (paper III-D), selection (ours).
 
 Images are ``(B, 1, H, W)`` in [0, 1]; ``mask`` ``(B, 1, H, W)`` is 1 where the sources show content. A term counts
 where all that it looks at lies inside: the black beyond a warped image must not pass for an edge in it.
@@ -14,6 +14,11 @@ from models.layers import blur, gaussian_kernel
 _SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
 _C1, _C2 = 0.01**2, 0.03**2
+
+# What makes a place that of IR: how much stronger its edges are around, and how much brighter it is there. Windows as
+# taps and sigma in pixels.
+_EDGES_WINDOW, _EDGES_SLOPE, _EDGES_FLOOR = (49, 8.0), 2.0, 1e-3
+_BRIGHTNESS_WINDOW, _BRIGHTNESS_SLOPE, _BRIGHTNESS_LEAD = (25, 4.0), 20.0, 0.1
 
 
 def sobel(image: Tensor) -> Tensor:
@@ -31,6 +36,31 @@ def gradient(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     """Mean ``| fused - max(ir, vi) |``."""
     return masked_mean((fused - torch.maximum(ir, vi)).abs(), mask)
+
+
+def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
+    """Where the fused image should be IR (1), where VI (0), ``(B, 1, H, W)``: a soft choice between whole regions.
+
+    ``sigmoid(2 log(edges ir / edges vi) + 20 (ir - vi - 0.1))``, edges and images averaged inside ``mask`` by Gaussians
+    of sigma 8 and 4: IR where it is clearly brighter (people) or shows what VI does not (smoke, night), VI elsewhere
+    (textures, skies).
+    """
+    edges = _average(torch.cat((sobel(ir), sobel(vi)), dim=1), shrink(mask, 1), _EDGES_WINDOW)
+    edges_ir, edges_vi = (edges + _EDGES_FLOOR).log().split(1, dim=1)
+    lead = _average(ir - vi, mask, _BRIGHTNESS_WINDOW) - _BRIGHTNESS_LEAD
+    return torch.sigmoid(_EDGES_SLOPE * (edges_ir - edges_vi) + _BRIGHTNESS_SLOPE * lead)
+
+
+def _average(x: Tensor, mask: Tensor, window: tuple[int, float]) -> Tensor:
+    """The Gaussian average around each pixel of ``x`` where ``mask`` is set; 0 where it is set nowhere around."""
+    blurred = blur(torch.cat((x * mask, mask), dim=1), gaussian_kernel(*window), border="replicate")
+    return blurred[:, :-1] / blurred[:, -1:].clamp(min=1e-6)
+
+
+def selection(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
+    """Mean ``| fused - (w ir + (1 - w) vi) |`` with w the :func:`infrared_share`; ours, the paper has no such term."""
+    share = infrared_share(ir, vi, mask)
+    return masked_mean((fused - share * ir - (1 - share) * vi).abs(), mask)
 
 
 def ssim_maps(image: Tensor, *others: Tensor) -> list[Tensor]:

@@ -58,6 +58,12 @@ def rf_objective(result: dict, batch: dict[str, Tensor], weights: Loss) -> dict[
     )
 
 
+def f_objective(result: dict[str, Tensor], weights: Loss) -> dict[str, Tensor]:
+    """Stage F, fusion alone: the fusion terms. ``result`` holds ``fused``, ``fused_ir``, ``fused_vi`` and
+    ``fused_valid`` as above."""
+    return _weighted(**_fusion_terms(result, weights))
+
+
 def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Loss) -> dict[str, Tensor]:
     """Stage FS, fusion for segmentation: the fusion terms, and the semantic loss through the segmenter.
 
@@ -96,6 +102,7 @@ def _fusion_terms(result: dict, weights: Loss) -> dict[str, tuple[float, Callabl
         "gradient": (weights.fusion * weights.gradient, term(fusion.gradient)),
         "structure": (weights.fusion * weights.structure, term(fusion.structure)),
         "intensity": (weights.fusion * weights.intensity, term(fusion.intensity)),
+        "selection": (weights.fusion * weights.selection, term(fusion.selection)),
     }
 
 

@@ -65,7 +65,7 @@ def test_mistakes_on_the_command_line_are_named(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("stage: rf", "stage is 'rf'; use one of RF, FS, SEG"),
+        ("stage: rf", "stage is 'rf'; use one of RF, F, FS, SEG"),
         ("data: {input: thermal}", "data.input is 'thermal'; use one of vi, ir, fused"),
         ("train: {precision: fp8}", "train.precision is 'fp8'; use one of no, bf16, fp16"),
         ("train: {batch: 0}", "train.batch is 0; it must be at least 1"),

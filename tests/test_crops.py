@@ -149,7 +149,7 @@ def test_a_share_of_samples_is_nearly_registered(root):
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_windows_are_mirrored_turned_and_zoomed(root, turns, ways, scale):
     draw = sampler(root, "RAMP", labels=True, crop=24, zoom=(0.6, 1.1), quarter_turns=turns, scale=scale)
-    batch, _ = draw.labelled(64)
+    batch, _ = draw.aligned(64)
     # The red and the green channel are 2 x and 2 y: their slopes are the window's linear map.
     colours = 255 / 2 * batch["vi"][:, :2]
     linear = torch.stack((colours.diff(dim=3).mean((2, 3)), colours.diff(dim=2).mean((2, 3))), dim=2)
@@ -165,7 +165,7 @@ def test_windows_are_mirrored_turned_and_zoomed(root, turns, ways, scale):
 
 def test_windows_shrink_to_fit_small_images(root):
     draw = sampler(root, "RAMP", labels=True, crop=24, zoom=(8.0, 9.0))
-    colours = 255 / 2 * draw.labelled(16)[0]["vi"][:, :2]
+    colours = 255 / 2 * draw.aligned(16)[0]["vi"][:, :2]
     reach = colours.flatten(2).amax(dim=2) - colours.flatten(2).amin(dim=2)
     assert (reach - 79 * 23 / 24).abs().max() < 1.5  # the shorter side, less half a crop pixel at both ends
 
@@ -194,7 +194,7 @@ def test_sizes_may_differ_in_a_batch(root, scale):
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.7])
 def test_labels_move_with_the_images(root, scale):
     draw = sampler(root, "CLASSES", labels=True, crop=30, zoom=(0.5, 1.2), quarter_turns=True, scale=scale)
-    batch, names = draw.labelled(40)
+    batch, names = draw.aligned(40)
     assert {"e", "f", "g"} == set(names)
     assert batch["ir"].shape == (40, 1, 30, 30) and batch["vi"].shape == (40, 3, 30, 30)
     assert batch["label"].shape == (40, 30, 30) and batch["label"].dtype == torch.int64
@@ -220,7 +220,7 @@ def test_the_seed_decides(root):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("draw", ["deformed", "labelled"])
+@pytest.mark.parametrize("draw", ["deformed", "aligned"])
 def test_a_restored_state_continues_exactly(root, draw):
     one, other = (sampler(root, "CLASSES", seed=seed, labels=True) for seed in (1, 2))
     getattr(one, draw)(3)
@@ -242,7 +242,7 @@ def test_a_state_of_another_device_goes_on_with_other_noise(root):
 def test_what_is_held_out_is_the_last_by_name_and_is_not_drawn(root):
     config = dict(hold_out=0.34, labels=True)
     assert held_out(Data(hold_out=0.34), 3) == 1 and held_out(Data(), 3) == 0
-    _, names = sampler(root, "CLASSES", **config).labelled(32)
+    _, names = sampler(root, "CLASSES", **config).aligned(32)
     assert set(names) == {"e", "f"}
     assert open_set(Data(root=str(root)), "CLASSES/train", labels=False).names == ["e", "f", "g"]
 
@@ -268,7 +268,7 @@ def test_sampler_mistakes_are_named(root, tmp_path):
 def test_the_embedded_set_serves_all_stages(monkeypatch):
     monkeypatch.setattr("datasets.sample._SCENES", 1)
     draw = CropSampler(Data(sets={"sample": 1.0}, crop=64), 0, labels=True)
-    batch, names = draw.labelled(4)
+    batch, names = draw.aligned(4)
     assert names == ["street_0"] * 4 and batch["label"].max() < 9 and len(batch["label"].unique()) > 1
     batch, _ = draw.deformed(4)
     assert batch["match_vi"].shape == (8, 3, 64, 64) and batch["valid_ir2vi"].mean() > 0.2
@@ -278,7 +278,7 @@ def test_the_embedded_set_serves_all_stages(monkeypatch):
 def test_a_gpu_gives_the_same_crops(root, monkeypatch):
     # Also where matrix products may be rounded: positions must not be.
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    for draw in ("deformed", "labelled"):
+    for draw in ("deformed", "aligned"):
         (a, names), (b, others) = (
             getattr(sampler(root, "CLASSES", labels=True, device=device), draw)(4) for device in ("cpu", "cuda")
         )

@@ -1,5 +1,7 @@
 """Every loss term on images and flows: zero at its optimum, a value worked by hand off it, gradients that check."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -194,6 +196,36 @@ def test_fusion_terms_are_zero_at_their_optimum():
     assert fusion.gradient(ir, ir, 0.5 * ir, ONES) == 0 and fusion.gradient(ir, 0.5 * ir, ir, ONES) == 0
     assert fusion.structure(ir, ir, ir, ONES) == pytest.approx(0, abs=1e-5)
     assert fusion.consistency(ir, ir, ONES) == 0
+    share = fusion.infrared_share(ir, 0.5 * ir, ONES)
+    chosen = share * ir + (1 - share) * 0.5 * ir
+    assert fusion.selection(chosen, ir, 0.5 * ir, ONES) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_share_of_infrared_by_hand():
+    def share(ir, vi):
+        middle = fusion.infrared_share(ir, vi, torch.ones_like(vi))[0, 0, 48, 48]
+        return math.log(middle / (1 - middle))
+
+    flat = torch.full((1, 1, 96, 96), 0.4)
+    # No edges anywhere: the brightness alone decides, with a lead of 0.1 for VI.
+    for brighter in (-0.1, 0.1, 0.2):
+        assert share(flat + brighter, flat) == pytest.approx(20 * (brighter - 0.1), abs=1e-3)
+    # A ramp of 0.001 a pixel, as bright in the middle, has Sobel differences of 0.008; to both, 0.001 is added.
+    ramp = flat + 0.001 * (torch.arange(96.0) - 48)
+    assert share(ramp, flat) == pytest.approx(2 * math.log(9) - 2, rel=1e-2)
+    assert share(flat, ramp.mT) == pytest.approx(-2 * math.log(9) - 2, rel=1e-2)
+
+
+def test_a_person_is_chosen_from_infrared_and_texture_from_vi():
+    texture = 0.4 + 0.1 * noise(1, 1, 128, 128)
+    ir = torch.full_like(texture, 0.3)
+    ir[..., 40:80, 50:66] = 0.9
+    share = fusion.infrared_share(ir, texture, torch.ones_like(ir))[0, 0]
+    assert share[45:75, 54:62].min() > 0.9
+    assert share[:, :25].max() < 0.05 and share[:20].max() < 0.05
+    # In smoke, where VI shows nothing, also what is no brighter.
+    ir[..., 40:80, 50:66] = 0.1
+    assert fusion.infrared_share(ir, torch.full_like(ir, 0.3), torch.ones_like(ir))[0, 0, 40:80, 50].min() > 0.7
 
 
 def test_fusion_terms_by_hand():
@@ -204,6 +236,7 @@ def test_fusion_terms_by_hand():
         assert fusion.gradient(flat, image, flat, ONES) == pytest.approx((6 * 0.8 + 2 * 0.4) / 8)
         assert fusion.gradient(2 * image, flat, image, ONES) == pytest.approx((6 * 0.8 + 2 * 0.4) / 8)
     assert fusion.intensity(flat, flat + 0.3, flat, ONES) == pytest.approx(0.3)
+    assert fusion.selection(flat, flat + 0.1, flat, ONES) == pytest.approx(0.1 / 2, rel=1e-4)  # no brighter by more
     assert fusion.consistency(flat, flat + 0.3 * left(2), ONES) == pytest.approx(0.3 / 4)
     assert fusion.consistency(flat, flat + 0.3 * left(2), left(4)) == pytest.approx(0.3 / 2)
     # Two constants a, b: SSIM is (2ab + c) / (a^2 + b^2 + c).
@@ -225,23 +258,25 @@ def test_fusion_terms_look_inside_the_mask_only():
     other = ir * left(5)
     assert fusion.intensity(other, ir, ir, left(5)) == 0 < fusion.intensity(other, ir, ir, ONES)
     assert fusion.consistency(other, ir, left(5)) == 0 < fusion.consistency(other, ir, ONES)
-    for term in (fusion.gradient, fusion.structure, fusion.intensity):
+    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection):
         assert term(vi, ir, vi, torch.zeros_like(ONES)) == 0
 
 
 def test_the_black_beyond_a_warped_image_is_no_edge_to_fuse():
     flat = torch.full((1, 1, 24, 24), 0.7)
     mask = left(16, 24)
-    for term in (fusion.gradient, fusion.structure):
+    for term in (fusion.gradient, fusion.structure, fusion.selection):
         assert term(flat, flat * mask, flat, mask) == pytest.approx(0, abs=1e-5)
         assert term(flat, flat * mask, flat, torch.ones_like(mask)) > 0.02
+    share, whole = (fusion.infrared_share(flat * seen, flat, seen) for seen in (mask, torch.ones_like(mask)))
+    assert share[..., :15] == pytest.approx(whole[..., :15], abs=1e-4)
     # What lies deeper inside counts.
     deep = flat + 0.2 * left(8, 24)
     for term in (fusion.gradient, fusion.structure):
         assert term(flat, deep * mask, flat, mask) > 0.005
 
 
-@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.structure])
+@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.selection, fusion.structure])
 def test_gradients_of_fusion_terms(term, exact_blur):
     ir, vi = pictures(dtype=torch.double)
     fused = noise(1, 1, 8, 8, dtype=torch.double).requires_grad_()
@@ -269,7 +304,7 @@ def batch_terms():
         "photometric": lambda i: photometric.photometric(images[0][i], images[1][i], masks[i]),
         "consistency": lambda i: fusion.consistency(images[0][i], images[1][i], masks[i]),
     }
-    for term in (fusion.gradient, fusion.structure, fusion.intensity):
+    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection):
         terms[term.__name__] = lambda i, term=term: term(*(x[i] for x in images), masks[i])
     return terms
 

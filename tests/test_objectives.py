@@ -7,13 +7,14 @@ import torch
 
 from datasets.crops import CropSampler
 from losses import flow, fusion, segmentation
-from losses.objectives import fs_objective, rf_objective, seg_objective
+from losses.objectives import f_objective, fs_objective, rf_objective, seg_objective
 from models.warping import resize_flow, warp
 from utils.config import Data, Loss
 from utils.errors import UserError
 
 WAYS = ("ir2vi", "vi2ir")
-FUSION = ("gradient", "structure", "intensity")
+FUSION = ("gradient", "structure", "intensity", "selection")
+SELECTION = {"selection": 0.2}  # which is 0 by default
 RF = ("photometric", "end_point_register", "end_point_deform", "smoothness", "border", *FUSION, "consistency")
 N, SIZE = 2, 24
 FIRST, SECOND = slice(0, N), slice(N, None)
@@ -56,6 +57,7 @@ def stages(device="cpu"):
     fs_result = made | {"logits": logits, "auxiliary": auxiliary}
     return {
         "RF": (lambda weights: rf_objective(made, given, weights), RF),
+        "F": (lambda weights: f_objective(made, weights), FUSION),
         "FS": (lambda weights: fs_objective(fs_result, label, weights), (*FUSION, "semantic")),
         "SEG": (lambda weights: seg_objective(logits, auxiliary, label, weights), ("cross_entropy", "lovasz")),
     }
@@ -64,11 +66,11 @@ def stages(device="cpu"):
 @pytest.mark.parametrize("stage", stages())
 def test_terms_are_weighted_and_named_and_their_total_is_the_sum(stage):
     objective, names = stages()[stage]
-    before = objective(Loss())
+    before = objective(Loss(**SELECTION))
     assert tuple(before) == (*names, "total") and all(before[name] > 0 for name in names)
     assert before["total"] == pytest.approx(sum(before[name].item() for name in names))
     for field in dataclasses.fields(Loss):
-        after = objective(Loss(**{field.name: 1.5 * getattr(Loss(), field.name)}))
+        after = objective(Loss(**SELECTION | {field.name: 1.5 * getattr(Loss(**SELECTION), field.name)}))
         changed = FUSION if field.name == "fusion" else (field.name,)
         for name in names:
             assert after[name] == pytest.approx(before[name].item() * (1.5 if name in changed else 1))
@@ -78,9 +80,9 @@ def test_terms_are_weighted_and_named_and_their_total_is_the_sum(stage):
 def test_a_weight_of_zero_leaves_its_term_out(stage):
     objective, names = stages()[stage]
     for name in names:
-        terms = objective(Loss(**{name: 0.0}))
+        terms = objective(Loss(**SELECTION | {name: 0.0}))
         assert tuple(terms) == (*(n for n in names if n != name), "total")
-    if "gradient" in names:
+    if "gradient" in names and names != FUSION:
         assert tuple(objective(Loss(fusion=0.0))) == (*(n for n in names if n not in FUSION), "total")
     with pytest.raises(UserError, match=f"every weight of {names[0]}.* is 0"):
         objective(Loss(**dict.fromkeys((field.name for field in dataclasses.fields(Loss)), 0.0)))
@@ -92,11 +94,11 @@ def test_a_weight_of_zero_needs_nothing(monkeypatch):
     assert set(rf_objective(matching, batch(), Loss(**off))) == {*RF[1:5], "total"}
     off |= dict(end_point_register=0.0, end_point_deform=0.0, border=0.0)
     assert set(rf_objective(matching, {"ir": batch()["ir"]}, Loss(**off))) == {"smoothness", "total"}
-    assert set(fs_objective(result(), None, Loss(semantic=0.0))) == {*FUSION, "total"}
+    assert set(fs_objective(result(), None, Loss(semantic=0.0))) == {*FUSION[:3], "total"}
     logits, auxiliary, label = segmented()
     monkeypatch.setattr(segmentation, "lovasz_softmax", None)
     assert set(seg_objective(logits, auxiliary, label, Loss(lovasz=0.0))) == {"cross_entropy", "total"}
-    assert set(fs_objective({"logits": logits} | result(), label, Loss(semantic=0.0))) == {*FUSION, "total"}
+    assert set(fs_objective({"logits": logits} | result(), label, Loss(semantic=0.0))) == {*FUSION[:3], "total"}
 
 
 def test_warped_images_are_compared_with_their_counterparts():

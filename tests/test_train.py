@@ -153,7 +153,7 @@ def events(out):
 
 def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
     recipe = ROOT / "configs" / "smoke.yaml"
-    rf, fs = tmp_path / "rf", tmp_path / "fs"
+    rf, f, fs = tmp_path / "rf", tmp_path / "f", tmp_path / "fs"
     metrics = ["MI", "VIF", "SSIM", "FMI_dct", "Qabf", "Nabf"]
 
     def check(out, stage, terms, figures, steps):
@@ -186,10 +186,14 @@ def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
     weights = (f"train.init={rf}/best.safetensors", f"train.segmenter={tmp_path}/vi/last.safetensors")
     train(recipe, fs, "stage=FS", "train.steps=2", *weights)
     check(fs, "FS", [*FUSION, "semantic"], ["mIoU", *metrics], steps=2)
+    train(recipe, f, "stage=F", "train.steps=2", "loss.selection=0.5", weights[0])
+    check(f, "F", [*FUSION, "selection"], ["fusion_loss", *metrics], steps=2)
 
-    before, after = load_model(rf / "best.safetensors"), load_model(fs / "last.safetensors")
-    assert same(before.matcher.state_dict(), after.matcher.state_dict())
-    assert not any(torch.equal(*both) for both in zip(before.fusion.decoder.parameters(), after.fusion.parameters()))
+    before = load_model(rf / "best.safetensors")
+    for after in (load_model(fs / "last.safetensors"), load_model(f / "last.safetensors")):
+        assert same(before.matcher.state_dict(), after.matcher.state_dict())
+        parameters = zip(before.fusion.decoder.parameters(), after.fusion.decoder.parameters())
+        assert not any(torch.equal(*both) for both in parameters)
     shutil.rmtree(tmp_path)
 
 
@@ -238,6 +242,7 @@ def test_given_weights_are_the_start(recipe, tmp_path):
     "stage, batch, steps, terms",
     [
         ("RF", 1, 8, ["photometric", "end_point_register", "end_point_deform", "gradient", "intensity"]),
+        ("F", 1, 16, ["gradient", "structure", "selection"]),
         ("FS", 1, 16, ["gradient", "structure"]),
         ("SEG", 2, 6, ["cross_entropy", "lovasz"]),
     ],
@@ -248,12 +253,12 @@ def test_the_loss_falls_on_what_a_stage_overfits(
     if source != "sample" and not (REAL / source).is_dir():
         pytest.skip("no real images beside the project")
     settings = Data(root=str(REAL), sets={source: 1.0}, scale=0.25, crop=48)
-    config = Config(stage, data=settings, train=Train(fusion_batch=1))
+    config = Config(stage, data=settings, loss=Loss(selection=0.2 if stage == "F" else 0), train=Train(fusion_batch=1))
     if stage == "FS":
         config.train.segmenter, config.train.init = str(segmenter), str(untrained)
     if source != "sample":
         settings.hold_out = 0.93  # a pair or two are enough
-    sampler = CropSampler(settings, 0, labels=stage != "RF")
+    sampler = CropSampler(settings, 0, labels=stage in ("FS", "SEG"))
     settings.hold_out = 0.0
     torch.manual_seed(0)
     made = train_script.STAGES[stage](config, sampler, CPU)
@@ -513,10 +518,10 @@ def gradients(state):
 def test_accumulated_batches_make_one_step(recipe, data, segmenter, untrained, tmp_path, monkeypatch):
     weights = (f"train.segmenter={segmenter}", f"train.init={untrained}")
     settings = ("stage=FS", *weights, "train.steps=1", "loss.semantic=0", "train.weight_decay=0")
-    whole, names = CropSampler(Data(root=str(data), sets={"S/train": 1.0}, crop=32), 0, labels=True).labelled(2)
+    whole, names = CropSampler(Data(root=str(data), sets={"S/train": 1.0}, crop=32), 0, labels=True).aligned(2)
     halves = itertools.cycle([{key: value[i : i + 1] for key, value in whole.items()} for i in range(2)])
     draw = {1: lambda: next(halves), 2: lambda: whole}
-    monkeypatch.setattr(CropSampler, "labelled", lambda self, size: (draw[size](), names))
+    monkeypatch.setattr(CropSampler, "aligned", lambda self, size: (draw[size](), names))
     at_once = gradients(train(recipe, tmp_path / "a", *settings, "train.batch=2"))
     in_turn = gradients(train(recipe, tmp_path / "b", *settings, "train.batch=1", "train.accumulate=2"))
     # Rounding may turn the sign of a pixel's difference in an L1 term, no more.

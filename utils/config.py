@@ -50,17 +50,18 @@ class Data:
 
 @dataclass
 class Loss:
-    """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first ten."""
+    """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first eleven, F the fusion terms."""
 
     photometric: float = 10.0
     end_point_register: float = 0.1  # the field that undoes the deformation, as at test time
     end_point_deform: float = 0.1  # the deformation itself, the other direction
     smoothness: float = 0.1
     border: float = 1.0
-    fusion: float = 10.0  # times the next three
+    fusion: float = 10.0  # times the next four
     gradient: float = 0.6
     structure: float = 0.3
     intensity: float = 0.1
+    selection: float = 0.0  # ours: region by region the source that shows more
     consistency: float = 1.0
     semantic: float = 1.0  # stage FS, beside the fusion terms
     cross_entropy: float = 1.0  # stage SEG
@@ -96,7 +97,7 @@ class Train:
 class Config:
     """A training run: ``model`` holds SuperFusion's constructor arguments."""
 
-    stage: str = "RF"  # RF: registration and fusion; FS: fusion for segmentation; SEG: the segmenter
+    stage: str = "RF"  # RF: registration and fusion; F: fusion; FS: fusion for segmentation; SEG: the segmenter
     model: dict[str, Any] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
     loss: Loss = field(default_factory=Loss)
@@ -105,7 +106,7 @@ class Config:
     def check(self, source: str) -> None:
         """Raise UserError, naming ``source``, for values that no run could use."""
         for key, value, known in (
-            ("stage", self.stage, ("RF", "FS", "SEG")),
+            ("stage", self.stage, ("RF", "F", "FS", "SEG")),
             ("data.input", self.data.input, ("vi", "ir", "fused")),
             ("train.precision", self.train.precision, ("no", "bf16", "fp16")),
         ):

@@ -105,3 +105,13 @@ def registration_sheets(model: SuperFusion, pairs: list[Pair], device: torch.dev
             }
         )
     return sheets
+
+
+@torch.inference_mode()
+def fusion_sheets(model: SuperFusion, pairs: list[Pair], device: torch.device) -> dict[str, Tensor]:
+    """By name, a sheet ``(3, H', W')`` of each of the first pairs, which are aligned: what was given, what was made."""
+    sheets = {}
+    for pair in pairs[:_SHEETS]:
+        fused = model.fuse(pair.ir[None].to(device), pair.vi[None].to(device))[0].cpu()
+        sheets[pair.name] = sheet({"visible (VI)": pair.vi, "infrared (IR)": pair.ir, "fused": fused})
+    return sheets
