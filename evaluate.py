@@ -22,7 +22,7 @@ from tqdm import tqdm
 from datasets.paired import Pair, PairedFolders, test_set
 from models import BiSeNet, load_segmenter
 from models.bisenet import CLASSES
-from utils.curves import cumulative_curves
+from utils.curves import cumulative_curves, trade_off
 from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.images import check_writable, read_image, write_bytes, write_image
@@ -157,6 +157,8 @@ def evaluate(
         write_bytes(out / "summary.md", markdown(summary).encode())
         write_bytes(out / "summary.tex", latex(summary).encode())
         write_bytes(out / "curves.png", cumulative_curves(rows))
+        if (figure := trade_off(summary)) is not None:
+            write_bytes(out / "trade_off.png", figure)
         print(markdown(summary) + f"\ntables and curves in {out}/")
     return problems + failures
 

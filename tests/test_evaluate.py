@@ -11,7 +11,7 @@ import torch
 
 import evaluate
 from models.warping import flow_to_grid, warp
-from utils.curves import cumulative_curves
+from utils.curves import cumulative_curves, trade_off
 from utils.errors import UserError, run
 from utils.images import read_image, write_image
 from utils.metrics.alignment import alignment_metrics
@@ -62,6 +62,19 @@ def test_tables_and_curves(data):
     assert (data / "out" / "summary.tex").read_text().count(r"\textbf") == 3
     figure = cv2.imread(str(data / "out" / "curves.png"))
     assert figure.shape[1] > 2 * figure.shape[0] and figure.std() > 10
+    figure = cv2.imread(str(data / "out" / "trade_off.png"))  # SSIM and Nabf against MI
+    assert 1.5 * figure.shape[0] < figure.shape[1] and figure.std() > 10
+
+
+def test_a_trade_off_needs_two_methods_and_two_metrics_that_rank():
+    one, two = (
+        {"method": "a", "images": 1, "MI": 1.0, "SSIM": 0.5},
+        {"method": "b", "images": 1, "MI": 2.0, "SSIM": 0.4},
+    )
+    assert trade_off([one]) is None
+    assert trade_off([{key: row[key] for key in ("method", "images", "MI")} for row in (one, two)]) is None
+    # A method without the metric leaves its point out, no more.
+    assert trade_off([one, {**two, "SSIM": None}]).startswith(b"\x89PNG")
 
 
 def test_sheets_compare_the_methods(data):

@@ -1,6 +1,7 @@
-"""The paper's quantitative figure: for each metric the cumulative distribution curve of every method.
+"""Figures of metrics. The paper's: for each metric the cumulative distribution curve of every method; and the trade-off.
 
-A point (x, y) of a curve says that the share x of the images has values of at most y; the legend gives the means.
+A point (x, y) of a cumulative curve says that the share x of the images has values of at most y; the legend gives the
+means. In the trade-off a point is a method, at its mean of the first metric and of another one.
 """
 
 import io
@@ -21,15 +22,52 @@ def cumulative_curves(rows: list[dict]) -> bytes:
 
     metrics = [metric for metric in metric_columns(rows) if direction(metric)]
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    columns = min(len(metrics), 3 if len(metrics) <= 9 else 4)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * math.ceil(len(metrics) / columns)), layout="constrained")
-    for index, metric in enumerate(metrics, start=1):
-        panel = figure.add_subplot(math.ceil(len(metrics) / columns), columns, index)
+    figure = Figure(layout="constrained")
+    for metric, panel in zip(metrics, _panels(figure, len(metrics))):
         for number, method in enumerate(methods):
             values = [row[metric] for row in rows if row["method"] == method and metric in row]
             if values:
                 _draw(panel, number, f"{method}: {statistics.fmean(values):.4g}", values)
         _finish(panel, metric + arrow(metric))
+    return _png(figure)
+
+
+def trade_off(summary: list[dict]) -> bytes | None:
+    """Draw summary rows ``{"method", "images", metric: mean, ...}``, a point a method, joined in their order.
+
+    The first metric that ranks is on every panel's x axis, each other one on the y axis of its own. Returns a PNG;
+    None for less than two methods or metrics.
+    """
+    from matplotlib.figure import Figure
+
+    rank = [metric for metric in metric_columns(summary) if direction(metric)]
+    if len(summary) < 2 or len(rank) < 2:
+        return None
+    first, *others = rank
+    figure = Figure(layout="constrained")
+    for metric, panel in zip(others, _panels(figure, len(others))):
+        points = [row for row in summary if row.get(first) is not None and row.get(metric) is not None]
+        panel.plot([row[first] for row in points], [row[metric] for row in points], color="0.7", linewidth=1)
+        for number, row in enumerate(points):
+            panel.plot(row[first], row[metric], color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
+            panel.annotate(row["method"], (row[first], row[metric]), (4, 4), textcoords="offset points", fontsize=7)
+        panel.margins(0.15)
+        panel.set_xlabel(first + arrow(first), fontsize=9)
+        panel.set_title(metric + arrow(metric), fontsize=11)
+        panel.grid(alpha=0.3)
+        panel.tick_params(labelsize=8)
+    return _png(figure)
+
+
+def _panels(figure, count: int) -> list:
+    """So many panels in rows of three or four."""
+    columns = min(count, 3 if count <= 9 else 4)
+    rows = math.ceil(count / columns)
+    figure.set_size_inches(4.2 * columns, 3.4 * rows)
+    return [figure.add_subplot(rows, columns, index) for index in range(1, count + 1)]
+
+
+def _png(figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
