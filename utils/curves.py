@@ -1,4 +1,4 @@
-"""Figures of metrics. The paper's: for each metric the cumulative distribution curve of every method; and the trade-off.
+"""Figures of metrics: the cumulative distribution curve of every method (the paper's), and the trade-off.
 
 A point (x, y) of a cumulative curve says that the share x of the images has values of at most y; the legend gives the
 means. In the trade-off a point is a method, at its mean of the first metric and of another one.
