@@ -17,8 +17,8 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 # What makes a place that of IR: how much stronger its edges are around, and how much brighter it is there. Windows as
 # taps and sigma in pixels.
-_EDGES_WINDOW, _EDGES_SLOPE, _EDGES_FLOOR = (25, 4.0), 2.0, 1e-3
-_BRIGHTNESS_WINDOW, _BRIGHTNESS_SLOPE, _BRIGHTNESS_LEAD = (13, 2.0), 20.0, 0.1
+_EDGES_WINDOW, _EDGES_SLOPE, _EDGES_FLOOR = (25, 4.0), 3.0, 1e-3
+_BRIGHTNESS_WINDOW, _BRIGHTNESS_SLOPE, _BRIGHTNESS_LEAD = (13, 2.0), 40.0, 0.1
 
 
 def sobel(image: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     """Where the fused image should be IR (1), where VI (0), ``(B, 1, H, W)``: a soft choice between whole regions.
 
-    ``sigmoid(2 log(edges ir / edges vi) + 20 (ir - vi - 0.1))``, edges and images averaged inside ``mask`` by Gaussians
+    ``sigmoid(3 log(edges ir / edges vi) + 40 (ir - vi - 0.1))``, edges and images averaged inside ``mask`` by Gaussians
     of sigma 4 and 2: IR where it is clearly brighter (people) or shows what VI does not (smoke, night), VI elsewhere
     (textures, skies).
     """

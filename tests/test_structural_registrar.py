@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.layers import blur, gaussian_kernel
-from models.structural_registrar import Frame, StructuralRegistrar, improbable, mind
+from models.structural_level import Frame, mind
+from models.structural_registrar import StructuralRegistrar, improbable
 from models.warping import valid_mask, warp
 
 SIZE = (96, 128)
