@@ -87,8 +87,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--registrar",
         choices=("auto", "matcher", "structural", "none"),
         default="auto",
-        help="matcher: the network; structural: a classical affine fit without training; auto: structural, but the "
-        "matcher where that fails; none: leave IR as it is",
+        help="matcher: the network; structural: a classical fit of an affine map and a smooth displacement, without "
+        "training; auto: structural, but the matcher where that fails; none: leave IR as it is",
     )
     parser.add_argument("--save_dir", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")

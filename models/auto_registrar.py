@@ -1,4 +1,4 @@
-"""Registration by what can be trusted: the structural affine where IR and VI agree under it, elsewhere the matcher."""
+"""Registration by what can be trusted: the structural fit where IR and VI agree under it, elsewhere the matcher."""
 
 from collections.abc import Callable
 
