@@ -46,16 +46,17 @@ def trade_off(summary: list[dict]) -> bytes | None:
     first, *others = rank
     figure = Figure(layout="constrained")
     for metric, panel in zip(others, _panels(figure, len(others))):
-        points = [row for row in summary if row.get(first) is not None and row.get(metric) is not None]
-        panel.plot([row[first] for row in points], [row[metric] for row in points], color="0.7", linewidth=1)
-        for number, row in enumerate(points):
-            panel.plot(row[first], row[metric], color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)])
-            panel.annotate(row["method"], (row[first], row[metric]), (4, 4), textcoords="offset points", fontsize=7)
-        panel.margins(0.15)
+        points = [(math.nan if row.get(name) is None else row[name] for name in (first, metric)) for row in summary]
+        xs, ys = zip(*points)
+        panel.plot(xs, ys, color="0.7", linewidth=1)
+        for number, (row, x, y) in enumerate(zip(summary, xs, ys)):
+            look = dict(color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)], linestyle="none")
+            panel.plot(x, y, label=row["method"], **look)
         panel.set_xlabel(first + arrow(first), fontsize=9)
         panel.set_title(metric + arrow(metric), fontsize=11)
         panel.grid(alpha=0.3)
         panel.tick_params(labelsize=8)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return _png(figure)
 
 
