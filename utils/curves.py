@@ -46,8 +46,7 @@ def trade_off(summary: list[dict]) -> bytes | None:
     first, *others = rank
     figure = Figure(layout="constrained")
     for metric, panel in zip(others, _panels(figure, len(others))):
-        points = [(math.nan if row.get(name) is None else row[name] for name in (first, metric)) for row in summary]
-        xs, ys = zip(*points)
+        xs, ys = ([math.nan if row.get(name) is None else row[name] for row in summary] for name in (first, metric))
         panel.plot(xs, ys, color="0.7", linewidth=1)
         for number, (row, x, y) in enumerate(zip(summary, xs, ys)):
             look = dict(color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)], linestyle="none")
