@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -289,7 +290,8 @@ def main(argv: list[str] | None = None) -> None:
         network.to(memory_format=torch.channels_last)
     average = averaged(network, train.ema).eval()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=train.lr, weight_decay=train.weight_decay)
+    kind = {"adam": torch.optim.Adam, "soap": SOAP}[train.optimizer]
+    optimizer = kind(parameters, lr=train.lr, weight_decay=train.weight_decay)
     if train.compile:
         network.compile_convolutions()
     run_step, optimizer = accelerator.prepare(Step(stage), optimizer)

@@ -259,11 +259,14 @@ class CropSampler:
     def aligned(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
         """Stages F, FS and SEG: ``size`` aligned crops, with labels if they were read, and the images' names.
 
+        At scale and zoom 1 a crop holds pixels of the images, unblurred by sampling between them.
+
         ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1]; ``label`` ``(B, c, c)`` int64.
         """
         drawn = self._draw_images(size)
-        window = self._draw_windows(drawn.whole, self._draw_turns(size)).to(self.device)
-        positions = drawn.positions(window.positions(self._grid(size)))
+        window = self._draw_windows(drawn.whole, self._draw_turns(size))
+        window.matrix[:, :, 2].round_()
+        positions = drawn.positions(window.to(self.device).positions(self._grid(size)))
         crops = sample(drawn.images[:, :4].float() / 255, positions, padding="border")
         batch = {"ir": crops[:, :1], "vi": crops[:, 1:]}
         if self.labels:

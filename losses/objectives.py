@@ -103,6 +103,7 @@ def _fusion_terms(result: dict, weights: Loss) -> dict[str, tuple[float, Callabl
         "structure": (weights.fusion * weights.structure, term(fusion.structure)),
         "intensity": (weights.fusion * weights.intensity, term(fusion.intensity)),
         "selection": (weights.fusion * weights.selection, term(fusion.selection)),
+        "detail": (weights.fusion * weights.detail, term(fusion.detail)),
     }
 
 

@@ -170,6 +170,12 @@ def test_windows_shrink_to_fit_small_images(root):
     assert (reach - 79 * 23 / 24).abs().max() < 1.5  # the shorter side, less half a crop pixel at both ends
 
 
+def test_aligned_crops_hold_pixels_of_the_images(root):
+    batch, _ = sampler(root, "RAMP", labels=True, crop=24, zoom=(1.0, 1.0), quarter_turns=True).aligned(16)
+    pixels = 255 * torch.cat((batch["ir"], batch["vi"]), dim=1)
+    assert (pixels - pixels.round()).abs().max() < 1e-3
+
+
 def test_positions_in_reduced_images_by_hand():
     whole, reduced = torch.tensor([[10.0, 6.0], [6.0, 4.0]]), torch.tensor([[5.0, 3.0], [3.0, 2.0]])
     points = torch.tensor([[[4.5, 2.0, 0.0, 20.0], [2.5, 1.0, 0.0, 20.0]]]).expand(2, -1, -1)[..., None]
@@ -202,7 +208,7 @@ def test_labels_move_with_the_images(root, scale):
     assert set(batch["label"].unique().tolist()) == {0, 1, 2, 4, 5, 6, 7, 255}
     painted = torch.where(batch["label"] == 255, 3, batch["label"])
     # A pixel between two classes has a share of both, and the label of the larger; reduction blurs its image more.
-    tolerance = 0.55 if scale == 1 else 0.75
+    tolerance = 0.55 if scale == 1 else 0.8
     for image in (10 * batch["vi"].mean(dim=1), 10 * (1 - batch["ir"][:, 0])):
         assert (image - painted).abs().max() < tolerance and (image - painted).abs().mean() < 0.15
 

@@ -199,6 +199,7 @@ def test_fusion_terms_are_zero_at_their_optimum():
     share = fusion.infrared_share(ir, 0.5 * ir, ONES)
     chosen = share * ir + (1 - share) * 0.5 * ir
     assert fusion.selection(chosen, ir, 0.5 * ir, ONES) == pytest.approx(0, abs=1e-7)
+    assert fusion.detail(chosen, ir, 0.5 * ir, ONES) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_share_of_infrared_by_hand():
@@ -246,6 +247,18 @@ def test_fusion_terms_by_hand():
     assert fusion.structure(flat, flat + 0.3, flat, ONES) == pytest.approx(expected / 2, rel=1e-4)
 
 
+def test_detail_by_hand():
+    """Where both sources are one image, the selected is it."""
+    ramp = (torch.arange(24.0) / 100).view(1, 1, 1, 24).expand(1, 1, 24, 24)
+    # A ramp of 0.01 a pixel has differences of 0.01 along x, 0 along y: a contrast of 0.005. The error's differences
+    # are 0.002 along one of both.
+    for fused in (1.2 * ramp, ramp + 0.2 * ramp.mT, 0.8 * ramp + 0.3):
+        assert fusion.detail(fused, ramp, ramp, torch.ones_like(ramp)) == pytest.approx(0.001 / 0.015, rel=1e-3)
+    # Ten times the contrast, and the same relative error, which the floor no longer hides.
+    fused = fusion.detail(12 * ramp, 10 * ramp, 10 * ramp, torch.ones_like(ramp))
+    assert fused == pytest.approx(0.01 / 0.06, rel=1e-3)
+
+
 def test_structure_of_an_inverted_image():
     # The covariance is minus the variance, so that SSIM comes near -1.
     x = 0.1 + 0.8 * noise(1, 1, 32, 32)
@@ -258,14 +271,14 @@ def test_fusion_terms_look_inside_the_mask_only():
     other = ir * left(5)
     assert fusion.intensity(other, ir, ir, left(5)) == 0 < fusion.intensity(other, ir, ir, ONES)
     assert fusion.consistency(other, ir, left(5)) == 0 < fusion.consistency(other, ir, ONES)
-    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection):
+    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection, fusion.detail):
         assert term(vi, ir, vi, torch.zeros_like(ONES)) == 0
 
 
 def test_the_black_beyond_a_warped_image_is_no_edge_to_fuse():
     flat = torch.full((1, 1, 24, 24), 0.7)
     mask = left(16, 24)
-    for term in (fusion.gradient, fusion.structure, fusion.selection):
+    for term in (fusion.gradient, fusion.structure, fusion.selection, fusion.detail):
         assert term(flat, flat * mask, flat, mask) == pytest.approx(0, abs=1e-5)
         assert term(flat, flat * mask, flat, torch.ones_like(mask)) > 0.002
     share, whole = (fusion.infrared_share(flat * seen, flat, seen) for seen in (mask, torch.ones_like(mask)))
@@ -276,7 +289,7 @@ def test_the_black_beyond_a_warped_image_is_no_edge_to_fuse():
         assert term(flat, deep * mask, flat, mask) > 0.005
 
 
-@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.selection, fusion.structure])
+@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.selection, fusion.detail, fusion.structure])
 def test_gradients_of_fusion_terms(term, exact_blur):
     ir, vi = pictures(dtype=torch.double)
     fused = noise(1, 1, 8, 8, dtype=torch.double).requires_grad_()
@@ -304,7 +317,7 @@ def batch_terms():
         "photometric": lambda i: photometric.photometric(images[0][i], images[1][i], masks[i]),
         "consistency": lambda i: fusion.consistency(images[0][i], images[1][i], masks[i]),
     }
-    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection):
+    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection, fusion.detail):
         terms[term.__name__] = lambda i, term=term: term(*(x[i] for x in images), masks[i])
     return terms
 

@@ -13,8 +13,8 @@ from utils.config import Data, Loss
 from utils.errors import UserError
 
 WAYS = ("ir2vi", "vi2ir")
-FUSION = ("gradient", "structure", "intensity", "selection")
-SELECTION = {"selection": 0.2}  # which is 0 by default
+FUSION = ("gradient", "structure", "intensity", "selection", "detail")
+OURS = {"selection": 0.2, "detail": 0.1}  # which are 0 by default
 RF = ("photometric", "end_point_register", "end_point_deform", "smoothness", "border", *FUSION, "consistency")
 N, SIZE = 2, 24
 FIRST, SECOND = slice(0, N), slice(N, None)
@@ -66,11 +66,11 @@ def stages(device="cpu"):
 @pytest.mark.parametrize("stage", stages())
 def test_terms_are_weighted_and_named_and_their_total_is_the_sum(stage):
     objective, names = stages()[stage]
-    before = objective(Loss(**SELECTION))
+    before = objective(Loss(**OURS))
     assert tuple(before) == (*names, "total") and all(before[name] > 0 for name in names)
     assert before["total"] == pytest.approx(sum(before[name].item() for name in names))
     for field in dataclasses.fields(Loss):
-        after = objective(Loss(**SELECTION | {field.name: 1.5 * getattr(Loss(**SELECTION), field.name)}))
+        after = objective(Loss(**OURS | {field.name: 1.5 * getattr(Loss(**OURS), field.name)}))
         changed = FUSION if field.name == "fusion" else (field.name,)
         for name in names:
             assert after[name] == pytest.approx(before[name].item() * (1.5 if name in changed else 1))
@@ -80,7 +80,7 @@ def test_terms_are_weighted_and_named_and_their_total_is_the_sum(stage):
 def test_a_weight_of_zero_leaves_its_term_out(stage):
     objective, names = stages()[stage]
     for name in names:
-        terms = objective(Loss(**SELECTION | {name: 0.0}))
+        terms = objective(Loss(**OURS | {name: 0.0}))
         assert tuple(terms) == (*(n for n in names if n != name), "total")
     if "gradient" in names and names != FUSION:
         assert tuple(objective(Loss(fusion=0.0))) == (*(n for n in names if n not in FUSION), "total")

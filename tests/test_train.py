@@ -186,8 +186,8 @@ def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
     weights = (f"train.init={rf}/best.safetensors", f"train.segmenter={tmp_path}/vi/last.safetensors")
     train(recipe, fs, "stage=FS", "train.steps=2", *weights)
     check(fs, "FS", [*FUSION, "semantic"], ["mIoU", *metrics], steps=2)
-    train(recipe, f, "stage=F", "train.steps=2", "loss.selection=0.5", weights[0])
-    check(f, "F", [*FUSION, "selection"], ["fusion_loss", *metrics], steps=2)
+    train(recipe, f, "stage=F", "train.steps=2", "loss.selection=0.5", "loss.detail=0.1", weights[0])
+    check(f, "F", [*FUSION, "selection", "detail"], ["fusion_loss", *metrics], steps=2)
 
     before = load_model(rf / "best.safetensors")
     for after in (load_model(fs / "last.safetensors"), load_model(f / "last.safetensors")):
@@ -217,6 +217,17 @@ def test_the_best_weights_are_kept(recipe, tmp_path, monkeypatch):
     assert read_weights(tmp_path / "last.safetensors")[1]["step"] == 4
     # A finished run has nothing left to do: neither a step nor a fifth validation.
     assert_same_run(train(recipe, tmp_path, *settings, resume=True), state)
+
+
+def test_soap_is_not_adam_and_is_resumed_exactly(recipe, untrained, tmp_path):
+    def trained(name, optimizer, *more, resume=False):
+        settings = ("stage=F", f"train.init={untrained}", "train.warmup=0", "train.decay=0", *more)
+        return train(recipe, tmp_path / name, *settings, f"train.optimizer={optimizer}", resume=resume)
+
+    straight = trained("straight", "soap", "train.steps=14")
+    trained("parts", "soap", "train.steps=12")  # its eigenbasis is renewed at the eleventh
+    assert_same_run(trained("parts", "soap", "train.steps=14", resume=True), straight)
+    assert not same(trained("adam", "adam", "train.steps=14")["network"], straight["network"])
 
 
 def test_pairs_too_small_to_be_cropped_have_no_band_free_error():

@@ -50,18 +50,19 @@ class Data:
 
 @dataclass
 class Loss:
-    """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first eleven, F the fusion terms."""
+    """Weights of the terms; a term with weight 0 is not computed. Stage RF has the first twelve, F the fusion terms."""
 
     photometric: float = 10.0
     end_point_register: float = 0.1  # the field that undoes the deformation, as at test time
     end_point_deform: float = 0.1  # the deformation itself, the other direction
     smoothness: float = 0.1
     border: float = 1.0
-    fusion: float = 10.0  # times the next four
+    fusion: float = 10.0  # times the next five
     gradient: float = 0.6
     structure: float = 0.3
     intensity: float = 0.1
     selection: float = 0.0  # ours: region by region the source that shows more
+    detail: float = 0.0  # ours: its texture, faint or strong
     consistency: float = 1.0
     semantic: float = 1.0  # stage FS, beside the fusion terms
     cross_entropy: float = 1.0  # stage SEG
@@ -77,6 +78,7 @@ class Train:
     batch: int = 16  # images a step and process; in stage RF each gives two pairs, (warped IR, VI) and (IR, warped VI)
     accumulate: int = 1  # batches whose gradients make one step
     fusion_batch: int = 16  # of the images of a batch in stage RF, those that also go through fusion
+    optimizer: str = "adam"  # adam, or soap: Adam in the eigenbasis of Shampoo (Vyas et al., ICLR 2025)
     lr: float = 1e-3
     warmup: float = 0.02  # share of the run
     decay: float = 0.6  # share of the run over which the learning rate falls, to a thousandth at its end
@@ -109,6 +111,7 @@ class Config:
             ("stage", self.stage, ("RF", "F", "FS", "SEG")),
             ("data.input", self.data.input, ("vi", "ir", "fused")),
             ("train.precision", self.train.precision, ("no", "bf16", "fp16")),
+            ("train.optimizer", self.train.optimizer, ("adam", "soap")),
         ):
             if value not in known:
                 raise UserError(f"{source}: {key} is {value!r}; use one of {', '.join(known)}")
