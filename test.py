@@ -32,7 +32,7 @@ from models.structural_registrar import StructuralRegistrar
 from models.superfusion import unregistered
 from models.warping import content_mask, resize_flow, warp
 from utils.colour import luminance
-from utils.device import pick_device
+from utils.device import pick_device, warn_of_slow_bfloat16
 from utils.errors import UserError, run
 from utils.images import check_writable, write_bytes, write_image
 from utils.memory import keep_freed_memory
@@ -270,6 +270,8 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(args.device)
     if args.precision == "float16" and device.type == "cpu":
         raise UserError("--precision float16 is for GPUs, a CPU would be slower with it; use bfloat16 or float32")
+    if args.precision == "bfloat16":
+        warn_of_slow_bfloat16(device, "--precision float32")
     keep_freed_memory()
     metrics = metric_names(args.metrics) if args.metrics else ()
     segmenter = load_segmenter(args.segmenter).to(device) if args.mode == "Seg" else None

@@ -32,6 +32,7 @@ from models.warping import valid_mask, warp
 from utils.checkpoint import save_checkpoint
 from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 from utils.config import Config, load_config
+from utils.device import warn_of_slow_bfloat16
 from utils.distributed import Interruption, largest, synchronise_batch_norm
 from utils.errors import UserError, run
 from utils.images import check_writable
@@ -275,6 +276,8 @@ def main(argv: list[str] | None = None) -> None:
     keep_freed_memory()
     accelerator = make_accelerator(config, args.device)
     device, chief = accelerator.device, accelerator.is_main_process
+    if chief and train.precision == "bf16":
+        warn_of_slow_bfloat16(device, "train.precision=no")
     torch.manual_seed(train.seed)
     labels = config.stage in ("FS", "SEG")
     sampler = CropSampler(config.data, train.seed + accelerator.process_index, device, labels)

@@ -219,7 +219,8 @@ def test_the_process_ends_with_one_line_and_code_2(tmp_path):
     assert ended.stderr.strip() == "error: none.png: no such file or folder" and ended.stdout == ""
 
 
-def test_precision_and_large_images(checkpoint, tmp_path):
+def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     scene = render_scene(0, 64, 96)
     large = {name: torch.nn.functional.interpolate(scene[name][None], (80, 480))[0] for name in ("ir", "vi")}
     for name, image in large.items():
@@ -243,6 +244,7 @@ def test_precision_and_large_images(checkpoint, tmp_path):
     found = {}
     for name, options in runs.items():
         run_test(checkpoint, tmp_path / name, *files, *options)
+        assert ("use --precision float32" in capsys.readouterr().err) == (name == "bfloat16")
         fused = read_image(tmp_path / name / "fused" / "vi.png")
         found[name] = np.load(tmp_path / name / "flow" / "vi.npz")["flow_ir2vi"], fused
         assert found[name][0].shape == (2, 80, 480)

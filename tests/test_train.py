@@ -548,8 +548,9 @@ def test_gradients_are_clipped(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["train.precision=bf16", "train.channels_last=false"])
-def test_other_precision_and_layout_train_too(recipe, tmp_path, monkeypatch, setting):
+def test_other_precision_and_layout_train_too(recipe, tmp_path, monkeypatch, capsys, setting):
     precisions = []
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
 
     def note(terms):
         precisions.append(torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"))
@@ -563,6 +564,7 @@ def test_other_precision_and_layout_train_too(recipe, tmp_path, monkeypatch, set
     moved = [not torch.equal(weights[name], parameter) for name, parameter in start.items()]
     assert sum(moved) > 0.9 * len(moved)
     assert precisions == [torch.bfloat16 if "bf16" in setting else False]
+    assert ("lacks bfloat16" in capsys.readouterr().err) == ("bf16" in setting)
     kernel = weights["matcher.coarse.project.0.weight"]
     assert kernel.is_contiguous(memory_format=torch.channels_last) == ("false" not in setting)
     load_model(tmp_path / "last.safetensors")

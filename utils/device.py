@@ -1,4 +1,6 @@
-"""Choosing a device by name."""
+"""Choosing a device by name, and what it is bad at."""
+
+import sys
 
 import torch
 
@@ -17,3 +19,12 @@ def pick_device(name: str) -> torch.device:
     if not present[kind]:
         raise UserError(f"--device {name}: there is no such device here; use --device auto or cpu")
     return torch.device(name)
+
+
+def warn_of_slow_bfloat16(device: torch.device, instead: str) -> None:
+    """Say on standard error to take ``instead`` if ``device`` is a CPU that has to imitate bfloat16.
+
+    Those with AVX2 and no more: a step of training took ten times as long there as in float32.
+    """
+    if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        print(f"warning: this CPU lacks bfloat16 and is up to ten times slower with it; use {instead}", file=sys.stderr)
