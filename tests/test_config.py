@@ -93,6 +93,11 @@ def test_values_are_checked_after_assignments(tmp_path):
     assert load(tmp_path, "", "data.val=[A/test]").data.val == ["A/test"]
 
 
+def test_no_is_a_precision(tmp_path):
+    assert load(tmp_path, "train: {precision: bf16}", "train.precision=no").train.precision == "no"
+    assert load(tmp_path, "train: {precision: no}").train.precision == "no"
+
+
 def test_every_recipe_loads():
     recipes = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
     assert recipes

@@ -194,6 +194,8 @@ def _convert(value: Any, current: Any, known: dataclasses.Field, where: str) -> 
         except (TypeError, ValueError):
             raise UserError(f"{where} is {value!r}, not a number") from None
     kind = str if optional else type(current)
+    if kind is str and not optional and value is False:
+        return "no"  # which YAML takes for a truth value
     if type(value) is not kind:
         raise UserError(f"{where} is {value!r}, not of kind {kind.__name__}")
     return value
