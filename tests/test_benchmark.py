@@ -44,14 +44,14 @@ def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(inference, "alone", lambda function, *args: function(*args))
     monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
     plot = tmp_path / "plot.png"
-    arguments = ["inference", "--sizes", "64x48", "96x64", "--plain_up_to", "64", "--repeats", "1", "--turns", "2"]
+    arguments = ["inference", "--sizes", "32x32", "48x32", "--plain_up_to", "32", "--repeats", "1", "--turns", "2"]
     benchmark.main([*arguments, "--device", "cpu", "--all_scans", "--batch", "2", "--plot", str(plot)])
     rows = table(capsys.readouterr().out)
     backends = backends_for("cpu", torch.float32)
     paths = [("optimised", scan, "float32") for scan in reversed(backends)] + [("optimised", backends[0], "bfloat16")]
     plain = ("plain", "reference", "float32")
     found = [(row["size"], row["path"], row["scan"], row["precision"]) for row in rows]
-    assert found == [("64x48", *way) for way in [plain, *paths]] + [("96x64", *way) for way in paths]
+    assert found == [("32x32", *way) for way in [plain, *paths]] + [("48x32", *way) for way in paths]
     assert rows[0]["both x"] == "1.0" and rows[-1]["both x"] == ""
     for row in rows:
         register, fuse, both = (float(row[f"{part} s"]) for part in ("register", "fuse", "both"))
