@@ -265,7 +265,8 @@ class CropSampler:
         """
         drawn = self._draw_images(size)
         window = self._draw_windows(drawn.whole, self._draw_turns(size))
-        window.matrix[:, :, 2].round_()
+        if self.config.scale == 1 and self.config.zoom == (1.0, 1.0):
+            window.matrix[:, :, 2].round_()
         positions = drawn.positions(window.to(self.device).positions(self._grid(size)))
         crops = sample(drawn.images[:, :4].float() / 255, positions, padding="border")
         batch = {"ir": crops[:, :1], "vi": crops[:, 1:]}

@@ -208,7 +208,7 @@ def test_labels_move_with_the_images(root, scale):
     assert set(batch["label"].unique().tolist()) == {0, 1, 2, 4, 5, 6, 7, 255}
     painted = torch.where(batch["label"] == 255, 3, batch["label"])
     # A pixel between two classes has a share of both, and the label of the larger; reduction blurs its image more.
-    tolerance = 0.55 if scale == 1 else 0.8
+    tolerance = 0.55 if scale == 1 else 0.75
     for image in (10 * batch["vi"].mean(dim=1), 10 * (1 - batch["ir"][:, 0])):
         assert (image - painted).abs().max() < tolerance and (image - painted).abs().mean() < 0.15
 
