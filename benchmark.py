@@ -31,17 +31,17 @@ from torch import nn
 
 from datasets.crops import CropSampler
 from models import SuperFusion
-from models.inference import SMALLEST_TILE
+from models.deploy.inference import SMALLEST_TILE
 from train import rf_step
 from utils.arguments import at_least, image_size
 from utils.benchmark import inference, scan
 from utils.benchmark.measure import markdown
 from utils.benchmark.plain import EachDirectionAlone, make_plain
-from utils.config import Config
 from utils.device import pick_device
 from utils.errors import run
-from utils.images import write_bytes
+from utils.files.images import write_bytes
 from utils.memory import keep_freed_memory
+from utils.training.config import Config
 
 PARTS = ("draw", "matcher", "fusion", "warps and losses", "backward", "optimiser")
 

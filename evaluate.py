@@ -22,18 +22,18 @@ from tqdm import tqdm
 from datasets.paired import Pair, PairedFolders, test_set
 from models import BiSeNet, load_segmenter
 from models.bisenet import CLASSES
-from utils.curves import cumulative_curves, trade_off
 from utils.device import pick_device
 from utils.errors import UserError, run
-from utils.images import check_writable, read_image, write_bytes, write_image
+from utils.evaluation.result_folders import Results, missing_files, open_results, read_estimated_flow
+from utils.evaluation.segmentation import INPUTS, class_maps, score_segmentations
+from utils.figures.curves import cumulative_curves, trade_off
+from utils.figures.plots import comparison, salient_boxes
+from utils.figures.tables import higher, latex, markdown, summarise
+from utils.files.images import check_writable, read_image, write_bytes, write_image
+from utils.files.results import write_csv
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
 from utils.metrics.registration import registration_metrics
-from utils.plots import comparison, salient_boxes
-from utils.result_folders import Results, missing_files, open_results, read_estimated_flow
-from utils.results import write_csv
-from utils.segmentation import INPUTS, class_maps, score_segmentations
-from utils.tables import higher, latex, markdown, summarise
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets.sample import SampleScenes
-from models import SuperFusion, load_model, onnx_forms
+from models import SuperFusion, load_model
+from models.deploy import onnx_forms
 from utils.arguments import image_size
 from utils.errors import UserError, run
-from utils.images import check_writable, write_bytes
+from utils.files.images import check_writable, write_bytes
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
 

@@ -25,22 +25,22 @@ from datasets.paired import Pair, PairedFolders, test_set
 from datasets.sample import SampleScenes
 from evaluate import evaluate, metric_names, open_results
 from models import BiSeNet, load_model, load_segmenter
-from models.auto_registrar import AutoRegistrar
 from models.bisenet import CLASSES
-from models.inference import PRECISIONS, SMALLEST_TILE, OptimizedSuperFusion
-from models.structural_registrar import StructuralRegistrar
+from models.deploy.inference import PRECISIONS, SMALLEST_TILE, OptimizedSuperFusion
+from models.registration.auto import AutoRegistrar
+from models.registration.structural import StructuralRegistrar
 from models.superfusion import unregistered
 from models.warping import content_mask, resize_flow, warp
 from utils.colour import luminance
 from utils.device import pick_device, warn_of_slow_bfloat16
 from utils.errors import UserError, run
-from utils.images import check_writable, write_bytes, write_image
+from utils.evaluation.protocols import as_columns, score, summarise
+from utils.evaluation.segmentation import class_sheet, figures, gray, segment, write_class_map
+from utils.figures.plots import checkerboard, flow_colours, gradient_overlay, sheet, warped_grid
+from utils.files.images import check_writable, write_bytes, write_image
+from utils.files.results import means, write_csv, write_json
 from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
-from utils.plots import checkerboard, flow_colours, gradient_overlay, sheet, warped_grid
-from utils.protocols import as_columns, score, summarise
-from utils.results import means, write_csv, write_json
-from utils.segmentation import class_sheet, figures, gray, segment, write_class_map
 
 Registrar = Callable[[Tensor, Tensor], dict[str, Tensor]]
 Fuser = Callable[[Tensor, Tensor], Tensor]

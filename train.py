@@ -29,19 +29,19 @@ from datasets.paired import Pair
 from losses.objectives import f_objective, fs_objective, rf_objective, seg_objective
 from models import BiSeNet, SuperFusion, load_segmenter, load_weights
 from models.warping import valid_mask, warp
-from utils.checkpoint import save_checkpoint
 from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
-from utils.config import Config, load_config
 from utils.device import warn_of_slow_bfloat16
-from utils.distributed import Interruption, largest, synchronise_batch_norm
 from utils.errors import UserError, run
-from utils.images import check_writable
-from utils.log import Log
+from utils.files.checkpoint import save_checkpoint
+from utils.files.images import check_writable
+from utils.files.results import write_csv
 from utils.memory import keep_freed_memory
-from utils.results import write_csv
-from utils.schedule import averaged, learning_rate, progress
-from utils.state import Position, gather_random, load_state, restore_random, save_state
-from utils.validation import (
+from utils.training.config import Config, load_config
+from utils.training.distributed import Interruption, largest, synchronise_batch_norm
+from utils.training.log import Log
+from utils.training.schedule import averaged, learning_rate, progress
+from utils.training.state import Position, gather_random, load_state, restore_random, save_state
+from utils.training.validation import (
     fusion_scores,
     fusion_sheets,
     registration_scores,

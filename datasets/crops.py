@@ -21,8 +21,8 @@ from datasets.paired import Pair, PairedFolders, resize
 from datasets.sample import SampleScenes
 from models.warping import pixel_grid, sample, valid_mask, warp
 from utils.colour import luminance
-from utils.config import Data
 from utils.errors import UserError
+from utils.training.config import Data
 
 _WINDOW_TRIES = 24
 _SMALLEST_WINDOW = 0.5  # of the zoom drawn, after the last try

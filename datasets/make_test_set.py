@@ -27,7 +27,7 @@ from datasets.deformation import TEST, random_deformation
 from datasets.paired import Pair, PairedFolders
 from models.warping import flow_to_grid, valid_mask, warp
 from utils.errors import UserError, run
-from utils.images import write_bytes, write_image
+from utils.files.images import write_bytes, write_image
 from utils.metrics.registration import central_rectangle
 
 _HEADER = b"MATLAB 5.0 MAT-file, made by datasets/make_test_set.py"

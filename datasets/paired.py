@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from models.bisenet import CLASSES
 from models.warping import grid_to_flow
 from utils.errors import UserError
-from utils.images import EXTENSIONS, read_image
+from utils.files.images import EXTENSIONS, read_image
 
 
 def resize(image: Tensor, size: Sequence[int]) -> Tensor:
@@ -65,7 +65,7 @@ class PairedFolders(Dataset):
         LABEL/NAME.png                              optional: 8-bit maps of the classes of VI's pixels
 
     ``ir``, ``vi`` and ``label`` are folders, or single files, which belong together whatever their names. A 16-bit IR
-    image is stretched between its percentiles (:func:`utils.images.read_image`). The IR image keeps its own size.
+    image is stretched between its percentiles (:func:`utils.files.images.read_image`). The IR image keeps its own size.
     ``num_classes`` says which classes a label may hold (:func:`read_label`).
 
     Raises UserError for a missing folder, a folder without images, two files of one stem, or an image without

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from losses import flow, fusion, photometric, segmentation
-from utils.config import Loss
 from utils.errors import UserError
+from utils.training.config import Loss
 
 
 def _weighted(**terms: tuple[float, Callable[[], Tensor]]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.correlation import local_correlation
 from models.layers import ConvBlock, blur, gaussian_kernel
 from models.published import PublishedField
-from models.structure import structural_channels
+from models.structural_inputs import structural_channels
 from models.warping import resize_flow, warp
 
 _SEARCH_RADIUS = 3
@@ -159,7 +159,7 @@ class DenseMatcher(nn.Module):
     """Registration fields between an IR and a VI image, in one direction or both.
 
     ``correlation`` ("cosine" or "squared"), ``cost_dilation`` and ``cost_sigma`` shape the cost volumes;
-    ``inputs`` is "structural" (:func:`models.structure.structural_channels`) or "rgb"; ``field`` is "pixel" or
+    ``inputs`` is "structural" (:func:`models.structural_inputs.structural_channels`) or "rgb"; ``field`` is "pixel" or
     "published", the released weights' way of keeping a flow (:class:`models.published.PublishedField`).
     """
 

@@ -78,7 +78,7 @@ def rename_published(content: dict, path: str) -> dict[str, Tensor]:
     """The weights of a released SuperFusion file under the names of ``SuperFusion(published=True)``.
 
     Raises UserError naming ``path`` and the keys that are not of the released networks; whether all are there, and
-    their shapes, is for :func:`utils.checkpoint.load_strictly` to say.
+    their shapes, is for :func:`utils.files.checkpoint.load_strictly` to say.
     """
     tensors: dict[str, Tensor] = {}
     unknown = []

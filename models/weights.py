@@ -7,8 +7,8 @@ from torch import nn
 from models.bisenet import BiSeNet
 from models.published import is_published, rename_published
 from models.superfusion import SuperFusion
-from utils.checkpoint import load_strictly, read_weights
 from utils.errors import UserError
+from utils.files.checkpoint import load_strictly, read_weights
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from datasets.sample import SampleScenes
 from models import SuperFusion, load_model
+from models.deploy.inference import OptimizedSuperFusion
 from models.gsam import DirectionalScan
-from models.inference import OptimizedSuperFusion
 from models.scan import backends_for, load_backend
 from utils.benchmark.measure import alone, markdown, peak_memory, seconds
 from utils.benchmark.plain import make_plain

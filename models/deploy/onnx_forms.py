@@ -1,0 +1,93 @@
+"""The same functions in forms that ONNX can express for images of any size; export.py puts them in place.
+
+The networks use forms that are fast in PyTorch: their own gradients, views with strides, filters with one group a
+column. ONNX has none of these, or only with the size written into the graph.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._higher_order_ops.scan import scan as scan_lines
+
+from models import dense_matcher, structural_inputs
+from models.gsam import DirectionalScan
+from models.layers import gaussian_kernel
+
+_RADIUS = 3
+
+
+@contextmanager
+def in_place() -> Iterator[None]:
+    """Within it all models compute with the forms of this file; for inference in float32 only."""
+    forms = (
+        (DirectionalScan, "scan", staticmethod(scan)),
+        (dense_matcher, "blur", blur),
+        (structural_inputs, "blur", blur),
+        (dense_matcher.FlowEstimator, "cost_volume", staticmethod(cost_volume)),
+    )
+    usual = [(owner, name, vars(owner)[name]) for owner, name, _ in forms]
+    try:
+        for owner, name, form in forms:
+            setattr(owner, name, form)
+        yield
+    finally:
+        for owner, name, form in usual:
+            setattr(owner, name, form)
+
+
+def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """:func:`models.scan.reference.scan_reference`, ``(B, C, H, W)`` to ``(B, 4, C, H, W)``; its loops stay loops."""
+    up, down = _both_ways(x.permute(2, 0, 1, 3), weight[0::2], bias[0::2])
+    left, right = _both_ways(x.permute(3, 0, 1, 2), weight[[3, 1]], bias[[3, 1]])
+    up, down = (rows.permute(1, 2, 0, 3) for rows in (up, down))
+    left, right = (columns.permute(1, 2, 3, 0) for columns in (left, right))
+    return torch.stack((up, right, down, left), dim=1)
+
+
+def _both_ways(lines: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Scan ``lines`` ``(L, B, C, N)`` from the last to the first with ``weight[0]``, from the first with ``weight[1]``.
+
+    ``weight`` and ``bias`` are ``(2, C)``; the two results are like ``lines`` and in its order.
+    """
+    weight, bias = weight[:, None, :, None], bias[:, None, :, None]
+
+    def step(state: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
+        state = (weight * state + bias + line).relu()
+        return state, state.clone()  # the two may not share memory
+
+    lines = torch.stack((lines.flip(0), lines), dim=1)
+    first = lines[0].relu()
+    _, others = scan_lines(step, first, lines[1:], dim=0)
+    backwards, forwards = torch.cat((first[None], others)).unbind(dim=1)
+    return backwards.flip(0), forwards
+
+
+def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
+    """:func:`models.layers.blur` of ``x`` ``(B, C, H, W)`` by two depthwise filters, as many groups as channels."""
+    channels, half = x.shape[1], kernel.numel() // 2
+    x = F.pad(x, (half, half, half, half), mode={"zero": "constant", "replicate": "replicate"}[border])
+    x = F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return F.conv2d(x, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+
+
+def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
+    """:func:`models.dense_matcher.cost_volume` by shifted copies: two ``(B, C, H, W)`` to ``(B, 49, H, W)``.
+
+    The seven rows of a neighbourhood are gathered at once: every further operation makes the export slower.
+    """
+    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
+    if correlation == "cosine":
+        src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
+    height, width = tgt.shape[-2:]
+    span, reach = 2 * _RADIUS + 1, _RADIUS * dilation
+    rows = dilation * torch.arange(span)[:, None] + torch.arange(height)
+    src = F.pad(src, (reach, reach, reach, reach)).index_select(2, rows.flatten()).unflatten(2, (span, height))
+    tgt = tgt[:, :, None]
+    costs = []
+    for shift in range(0, 2 * reach + 1, dilation):
+        neighbours = src.narrow(4, shift, width)  # (B, C, 7, H, W)
+        costs.append((neighbours * tgt).sum(1) if correlation == "cosine" else (neighbours - tgt).square().mean(1))
+    return torch.stack(costs, dim=2).flatten(1, 2)

@@ -1,0 +1,165 @@
+"""Registration without training: an affine map between the structural descriptors of IR and VI, and what it leaves.
+
+A baseline for the matcher, and a fallback for cameras it was never trained on. An exhaustive search over rotations and
+translations gives the starting points, Gauss-Newton turns the best of them into affine maps, coarse to fine. Everything
+maximises the normalised correlation of the descriptors, less what the map is improbable by: where the images say
+little, two cameras are rather shifted and turned than sheared. Last comes a smooth displacement
+(:mod:`models.registration.elastic`).
+
+An affine map is a ``(N, 2, 3)`` tensor that takes points of the VI frame to points of the IR image, both measured
+from the image's centre in units of half its longer side, so that it is the same at every scale.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from models.registration.descriptors import Comparison, Frame, Level, correlation, make_level
+from models.registration.elastic import elastic
+from models.superfusion import check_pair, registration
+from models.warping import resize_flow
+from utils.colour import luminance
+
+_ROTATION_STEP = 3.0  # degrees; the fit bridges half of it with ease
+_STARTS = 4
+_ITERATIONS = 12
+_AFFINE_SIDES, _ELASTIC_SIDE = (160, 320), 640  # the longer sides in pixels of the scales, coarse to fine
+# What an improbable map loses in correlation: so much times the square of its change of scale and of its shear, and of
+# its shift (in half longer sides) and its rotation (in radians). Two percent of scale cost 0.012, seven degrees 0.015.
+_STIFFNESS, _RELUCTANCE = 30.0, 1.0
+# Scale times cosine and sine of the rotation, the two shears and the shift, from the six numbers of a map.
+_PARTS = (
+    (0.5, 0, 0, 0, 0.5, 0),
+    (0, -0.5, 0, 0.5, 0, 0),
+    (0.5, 0, 0, 0, -0.5, 0),
+    (0, 0.5, 0, 0.5, 0, 0),
+    (0, 0, 1, 0, 0, 0),
+    (0, 0, 0, 0, 0, 1),
+)
+
+
+def improbable(affine: Tensor) -> tuple[Tensor, Tensor]:
+    """What makes N maps ``(N, 2, 3)`` improbable: deviations ``(N, 6)`` whose squares add up to what they lose in
+    correlation, and their derivatives ``(N, 6, 6)`` with respect to the maps' six numbers. 0 for the identity.
+    """
+    weights = affine.new_tensor([_STIFFNESS, _RELUCTANCE, _STIFFNESS, _STIFFNESS, _RELUCTANCE, _RELUCTANCE]).sqrt()
+    parts = affine.new_tensor(_PARTS)
+    values, slopes = affine.flatten(1) @ parts.T, parts.repeat(len(affine), 1, 1)
+    cosine, sine = values[:, :1], values[:, 1:2]
+    scale = torch.hypot(cosine, sine)
+    values = torch.cat((scale - 1, values[:, 1:]), dim=1)
+    slopes[:, 0] = (cosine * parts[0] + sine * parts[1]) / scale
+    return weights * values, weights[:, None] * slopes
+
+
+def search(level: Level, rotation: float, translation: float) -> Tensor:
+    """Starting points ``(N, 2, 3)``, best first: for every rotation, the translation of the highest correlation; and
+    the identity.
+
+    Rotations reach ``rotation`` degrees to either side, translations ``translation`` of the longer side, in steps of
+    a pixel. All translations of one rotation are correlated at once by FFT, overlap and energies included.
+    """
+    steps = math.ceil(rotation / _ROTATION_STEP)
+    angles = torch.linspace(-rotation, rotation, 2 * steps + 1, device=level.vi.device).deg2rad()
+    linear = torch.stack((angles.cos(), -angles.sin(), angles.sin(), angles.cos()), dim=1).view(-1, 2, 2)
+    ir, ir_mask = level.ir_at(level.frame.pixels(torch.cat((linear, torch.zeros_like(linear[:, :, :1])), dim=2)))
+    vi, vi_mask = level.vi, level.vi_mask
+
+    height, width = vi.shape[-2:]
+    reach = math.ceil(translation * max(height, width))
+    padded = (height + reach, width + reach)  # keeps shifts up to the reach from wrapping around
+
+    def correlate(a: Tensor, b: Tensor) -> Tensor:
+        """Sum over channels and pixels p of ``a(p + t) b(p)``; t = -reach .. reach along y and x."""
+        spectrum = (torch.fft.rfft2(a, padded) * torch.fft.rfft2(b, padded).conj()).sum(1)
+        shifted = torch.fft.irfft2(spectrum, padded).roll((reach, reach), (-2, -1))
+        return shifted[:, : 2 * reach + 1, : 2 * reach + 1]
+
+    value = correlation(
+        correlate(ir * ir_mask, vi * vi_mask),
+        correlate(ir.square().sum(1, keepdim=True) * ir_mask, vi_mask),
+        correlate(ir_mask, vi.square().sum(1, keepdim=True) * vi_mask),
+        correlate(ir_mask, vi_mask),
+        vi_mask.sum(),
+    )
+    best, index = value.flatten(1).max(dim=1)
+    shift = torch.stack((index % (2 * reach + 1), index // (2 * reach + 1)), dim=1) - reach
+    shift = linear @ (shift[:, :, None] / level.frame.scale.view(1, 2, 1))
+    identity = torch.eye(2, 3, device=linear.device)[None]
+    candidates = torch.cat((identity, torch.cat((linear, shift), dim=2)))
+    best = torch.cat((value[steps, reach, reach][None], best)) - improbable(candidates)[0].square().sum(1)
+    return candidates[best.argsort(descending=True, stable=True)]
+
+
+def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximise the value of N maps ``(N, 2, 3)``, their correlation less what they are improbable by, by damped
+    Gauss-Newton; returns the maps and their values ``(N,)``.
+    """
+    points, scale = level.frame.points, level.frame.scale
+    basis = torch.cat((points, torch.ones_like(points[:, :1])), dim=1).flatten(2)[0]
+    products = (basis[:, None] * basis[None]).flatten(0, 1)
+    damping = affine.new_full((len(affine), 1, 1), 1e-3)
+
+    def evaluate(affine: Tensor) -> tuple[Comparison, Tensor]:
+        compared = level.compare(level.frame.pixels(affine))
+        return compared, compared.correlation - improbable(affine)[0].square().sum(1)
+
+    compared, value = evaluate(affine)
+    for _ in range(_ITERATIONS):
+        second, first = level.normal_equations(compared)
+        x, y = scale[:, :1], scale[:, 1:]
+        second, first = second * torch.cat((x * x, x * y, y * y), dim=1), first * scale
+        xx, xy, yy = (second.flatten(2) @ products.T).view(-1, 3, 3, 3).unbind(1)
+        hessian = torch.cat((torch.cat((xx, xy), dim=2), torch.cat((xy, yy), dim=2)), dim=1)
+        gradient = (first.flatten(2) @ basis.T).view(-1, 6)
+        deviations, derivatives = improbable(affine)
+        gradient = gradient + compared.energy[:, None] * (derivatives.mT @ deviations[:, :, None])[:, :, 0]
+        hessian = hessian + compared.energy[:, None, None] * (derivatives.mT @ derivatives)
+        damped = hessian + damping * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2))
+        damped = damped + 1e-9 * torch.eye(6, device=hessian.device)  # no structure, no step
+        proposal = affine - torch.linalg.solve(damped, gradient).view_as(affine)
+
+        proposed, new_value = evaluate(proposal)
+        better = new_value > value
+        affine = torch.where(better.view(-1, 1, 1), proposal, affine)
+        compared, value = proposed.where(better, compared), torch.where(better, new_value, value)
+        damping = torch.where(better.view(-1, 1, 1), damping / 3, damping * 10).clamp(1e-7, 1e7)
+    return affine, value
+
+
+class StructuralRegistrar:
+    """Registration with the interface of :meth:`models.superfusion.SuperFusion.register`; nothing is learnt.
+
+    ``rotation`` (degrees) and ``translation`` (share of the longer side) are the largest misalignment searched for,
+    before the fit, which may go somewhat beyond.
+    """
+
+    def __init__(self, rotation: float = 12.0, translation: float = 0.08):
+        self.rotation, self.translation = rotation, translation
+
+    @torch.no_grad()
+    def register(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+        """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], on any device.
+
+        Returns ``registered``, the IR image warped onto VI's frame, with ``ir``'s channels; ``flow_ir2vi``
+        ``(B, 2, H, W)``, the backward flow in pixels that does it; ``valid`` ``(B, 1, H, W)``, 1 where it sampled
+        inside the IR image (elsewhere ``registered`` is 0); and ``agreement`` ``(B,)``, the normalised correlation of
+        the descriptors that the affine map reached, less what it is improbable by, at most 1. Raises ValueError for
+        other sizes.
+        """
+        check_pair(ir, vi)
+        pairs = zip(luminance(ir).split(1), luminance(vi).split(1))
+        flow, agreement = (torch.cat(parts) for parts in zip(*(self._flow(*pair) for pair in pairs)))
+        return registration(ir, flow) | {"agreement": agreement}
+
+    def _flow(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
+        coarse, *finer = (make_level(ir, vi, side) for side in _AFFINE_SIDES)
+        affine, value = fit(coarse, search(coarse, self.rotation, self.translation)[:_STARTS])
+        affine, value = affine[value.argmax()][None], value.max()[None]
+        for level in finer:
+            affine, value = fit(level, affine)
+        size = tuple(vi.shape[-2:])
+        whole, finest = Frame(size, size, vi), make_level(ir, vi, _ELASTIC_SIDE)
+        displacement = elastic(finest, finest.frame.pixels(affine))
+        return whole.pixels(affine) - whole.grid + resize_flow(displacement, size), value

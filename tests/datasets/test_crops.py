@@ -1,0 +1,296 @@
+"""Training crops: true flows are true, bands show only where they may, labels move along, draws can be repeated."""
+
+import pytest
+import torch
+
+from datasets.crops import CropSampler, Drawn, held_out, open_set
+from models.warping import pixel_grid, warp
+from utils.errors import UserError
+from utils.files.images import write_image
+from utils.training.config import Data
+
+WAYS = ("ir2vi", "vi2ir")
+STILL = dict(rotation=0.0, translation=0.0, shear=0.0, elastic=0.0)
+
+
+def smooth(height, width, period):
+    """A bright image without edges, (H, W)."""
+    x, y = pixel_grid(height, width, like=torch.zeros(1))[0]
+    return 0.5 + 0.2 * torch.sin(x / period) + 0.2 * torch.cos(y / 9 + x / 40)
+
+
+def write_pair(folder, name, ir, vi, label=None):
+    write_image(folder / "ir" / f"{name}.png", ir[None])
+    write_image(folder / "vi" / f"{name}.png", vi if vi.ndim == 3 else vi.expand(3, -1, -1))
+    if label is not None:
+        write_image(folder / "label" / f"{name}.png", label[None] / 255)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Sets of small images: LARGE and SMALL, whose IR and VI are one image, so that a true flow must bring them
+    together; RAMP, whose colours tell the position; and CLASSES, painted by their labels, of which 255 replaces 3.
+    """
+    folder = tmp_path_factory.mktemp("data")
+    for name, period in (("a", 11), ("b", 17)):
+        image = smooth(120, 160, period)
+        write_pair(folder / "LARGE" / "train", name, image, image)
+    image = smooth(71, 93, 8)
+    write_pair(folder / "SMALL" / "train", "c", image, image)
+
+    x, y = pixel_grid(80, 100, like=torch.zeros(1))[0]
+    write_pair(folder / "RAMP" / "train", "d", x / 255, torch.stack((2 * x, 2 * y, x + y)) / 255, 0 * x)
+    for name, steps, size in (("e", x, (80, 100)), ("f", y, (80, 100)), ("g", y, (60, 50))):
+        classes = (steps / 13).floor()[: size[0], : size[1]]
+        label = torch.where(classes == 3, 255, classes)
+        write_pair(folder / "CLASSES" / "train", name, 1 - classes / 10, classes / 10, label)
+    return folder
+
+
+def sampler(root, *sets, seed=0, labels=False, device="cpu", **options):
+    options = dict(crop=40, rotation=6.0, translation=0.04, shear=0.02, elastic=0.5) | options
+    shares = dict.fromkeys((f"{name}/train" for name in sets or ("LARGE",)), 1.0)
+    return CropSampler(Data(root=str(root), **dict(sets=shares) | options), seed, device, labels)
+
+
+def check_flows(batch):
+    """Warped by its true flows, each image is the other modality's, and its own in the counterpart."""
+    count = len(batch["ir"]) // 2
+    for way, moving, fixed in zip(WAYS, ("ir", "y"), ("y", "ir")):
+        valid, warped = batch[f"valid_{way}"], warp(batch[moving], batch[f"flow_{way}"])
+        for half in (slice(0, count), slice(count, None)):
+            for target in (batch[fixed], batch[moving].roll(count, 0)):
+                error = ((warped - target).abs() * valid)[half]
+                before = ((batch[moving] - target).abs() * valid)[half].mean()
+                assert valid[half].mean() > 0.5
+                assert error.mean() < 0.004 < 0.2 * before and error.max() < 0.05
+
+
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_the_true_flows_bring_pairs_and_counterparts_together(root, scale, turns):
+    batch, _ = sampler(root, scale=scale, quarter_turns=turns).deformed(8)
+    check_flows(batch)
+
+
+def test_shapes_and_ranges(root):
+    batch, names = sampler(root).deformed(3)
+    assert len(names) == 3 and set(names) <= {"a", "b"}
+    assert {key: tuple(value.shape[:2]) for key, value in batch.items()} == {
+        **dict(ir=(6, 1), y=(6, 1), match_ir=(6, 1), match_vi=(6, 3)),
+        **dict(flow_ir2vi=(6, 2), flow_vi2ir=(6, 2), valid_ir2vi=(6, 1), valid_vi2ir=(6, 1)),
+    }
+    for key, value in batch.items():
+        assert value.shape[2:] == (40, 40) and value.dtype == torch.float32 and value.isfinite().all()
+        assert key.startswith("flow") or (value.min() >= 0 and value.max() <= 1)
+        assert not key.startswith("valid") or set(value.unique().tolist()) <= {0, 1}
+
+
+def test_flows_are_measured_in_crop_pixels(root):
+    # At half the size a crop pixel covers two image pixels: the same crops of half as many pixels, half the flow.
+    fine, _ = sampler(root, crop=40, zoom=(1.0, 1.0), band=1.0).deformed(4)
+    coarse, _ = sampler(root, crop=20, zoom=(1.0, 1.0), band=1.0, scale=0.5).deformed(4)
+    lengths = [batch["flow_ir2vi"].norm(dim=1).mean().item() for batch in (fine, coarse)]
+    assert lengths[1] == pytest.approx(lengths[0] / 2, rel=0.1) and lengths[0] > 2
+
+
+def test_pixels_without_a_visible_partner_are_not_valid(root):
+    batch, _ = sampler(root, band=1.0, translation=0.3, rotation=0.0, elastic=0.0).deformed(6)
+    for way in WAYS:
+        position = pixel_grid(40, 40, like=batch["ir"]) + batch[f"flow_{way}"]
+        outside = ((position < -0.01) | (position > 39.01)).any(dim=1, keepdim=True)
+        valid = batch[f"valid_{way}"]
+        assert outside.any() and not valid[outside].any() and valid[~outside].float().mean() > 0.7
+
+
+def test_the_band_of_the_deformed_image_stays_black_and_is_not_valid(root):
+    # Windows as large as the images, so that partners come to lie between a band and the content.
+    batch, _ = sampler(root, "SMALL", band=1.0, zoom=(3.0, 3.0)).deformed(12)
+    # The images hold no black: it shows in the deformed IR image of the first half, in VI's of the second.
+    ir, y = ((batch[key] == 0).chunk(2) for key in ("ir", "y"))
+    band = ir[0]
+    assert 0.01 < band.float().mean() < 0.6
+    assert torch.equal(y[1], band) and not ir[1].any() and not y[0].any()
+    for part, way in ((0, "vi2ir"), (1, "ir2vi")):  # towards the deformed image
+        assert not batch[f"valid_{way}"].chunk(2)[part][band].any()
+        between = warp(band.float(), batch[f"flow_{WAYS[part]}"].chunk(2)[part]) > 0.01
+        assert between.any() and not batch[f"valid_{WAYS[part]}"].chunk(2)[part][between].any()
+    # Augmentation leaves it black, too.
+    match_ir, match_vi = batch["match_ir"].chunk(2)[0], batch["match_vi"].chunk(2)[1]
+    assert not match_ir[band].any() and not match_vi[band.expand_as(match_vi)].any()
+
+
+def test_no_band_where_none_is_allowed(root):
+    free, _ = sampler(root, band=0.0, zoom=(0.6, 1.0)).deformed(32)
+    assert free["ir"].min() > 0 and free["y"].min() > 0
+    # Neither in images that are hardly larger than a window.
+    free, _ = sampler(root, "SMALL", band=0.0, zoom=(1.5, 2.0), rotation=3.0, translation=0.02).deformed(16)
+    assert (free["ir"] == 0).float().mean() < 0.002
+
+
+def test_the_matcher_sees_the_same_geometry_in_other_light(root):
+    batch, _ = sampler(root).deformed(8)
+    for key, given in (("match_ir", batch["ir"]), ("match_vi", batch["y"])):
+        for seen, image in zip(batch[key].mean(dim=1), given[:, 0]):
+            both = torch.stack((seen.flatten(), image.flatten()))
+            assert torch.corrcoef(both)[0, 1].abs() > 0.9 and (seen - image).abs().mean() > 0.002
+
+
+def test_a_share_of_samples_is_nearly_registered(root):
+    still = dict(elastic=0.0, band=1.0, zoom=(1.0, 1.0))
+    batches = [sampler(root, residual=share, **still).deformed(6)[0] for share in (0.0, 1.0)]
+    whole, rest = (batch["flow_ir2vi"].norm(dim=1).mean().item() for batch in batches)
+    assert rest == pytest.approx(0.15 * whole, rel=0.1)
+    some = sampler(root, residual=0.5, **still).deformed(20)[0]["flow_ir2vi"][:20].norm(dim=1).mean((1, 2))
+    assert 0.2 < (some < 1).float().mean() < 0.8
+
+
+@pytest.mark.parametrize("turns, ways", [(False, 2), (True, 8)])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_windows_are_mirrored_turned_and_zoomed(root, turns, ways, scale):
+    draw = sampler(root, "RAMP", labels=True, crop=24, zoom=(0.6, 1.1), quarter_turns=turns, scale=scale)
+    batch, _ = draw.aligned(64)
+    # The red and the green channel are 2 x and 2 y: their slopes are the window's linear map.
+    colours = 255 / 2 * batch["vi"][:, :2]
+    linear = torch.stack((colours.diff(dim=3).mean((2, 3)), colours.diff(dim=2).mean((2, 3))), dim=2)
+    zoom = linear.norm(dim=(1, 2)) / 2**0.5
+    assert 0.57 / scale < zoom.min() < 0.65 / scale and 1.05 / scale < zoom.max() < 1.13 / scale
+    turn = linear / zoom.view(-1, 1, 1)
+    assert (turn - turn.round()).abs().max() < 0.05 and len(turn.round().unique(dim=0)) == ways
+    # Windows lie all over the image and stay inside.
+    position = colours.flatten(2)
+    last = torch.tensor([99.0, 79.0])
+    assert (position.amin(dim=(0, 2)) < 8).all() and (position.amax(dim=(0, 2)) > last - 8).all()
+
+
+def test_windows_shrink_to_fit_small_images(root):
+    draw = sampler(root, "RAMP", labels=True, crop=24, zoom=(8.0, 9.0))
+    colours = 255 / 2 * draw.aligned(16)[0]["vi"][:, :2]
+    reach = colours.flatten(2).amax(dim=2) - colours.flatten(2).amin(dim=2)
+    assert (reach - 79 * 23 / 24).abs().max() < 1.5  # the shorter side, less half a crop pixel at both ends
+
+
+def test_aligned_crops_hold_pixels_of_the_images(root):
+    batch, _ = sampler(root, "RAMP", labels=True, crop=24, zoom=(1.0, 1.0), quarter_turns=True).aligned(16)
+    pixels = 255 * torch.cat((batch["ir"], batch["vi"]), dim=1)
+    assert (pixels - pixels.round()).abs().max() < 1e-3
+
+
+def test_positions_in_reduced_images_by_hand():
+    whole, reduced = torch.tensor([[10.0, 6.0], [6.0, 4.0]]), torch.tensor([[5.0, 3.0], [3.0, 2.0]])
+    points = torch.tensor([[[4.5, 2.0, 0.0, 20.0], [2.5, 1.0, 0.0, 20.0]]]).expand(2, -1, -1)[..., None]
+    # Centre, (p + 0.5) / 2 - 0.5, and the nearest pixel of each image for what lies beyond the centres of its edge.
+    positions = Drawn(["a", "b"], torch.zeros(2, 4, 3, 5), whole, reduced).positions(points)[..., 0]
+    assert positions[0].tolist() == [[2.0, 0.75, 0.0, 4.0], [1.0, 0.25, 0.0, 2.0]]
+    assert positions[1].tolist() == [[2.0, 0.75, 0.0, 2.0], [1.0, 0.25, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+def test_sizes_may_differ_in_a_batch(root, scale):
+    mixed = dict(seed=3, scale=scale, crop=30, zoom=(1.2, 2.5))
+    batch, names = sampler(root, "LARGE", "SMALL", band=0.0, **STILL | mixed).deformed(24)
+    assert {"a", "b", "c"} == set(names)
+    # Nothing of what pads the smaller images, up to their very edges.
+    assert batch["ir"].min() > 0.08 and batch["y"].min() > 0.08
+    batch, names = sampler(root, "LARGE", "SMALL", **mixed | dict(zoom=(0.9, 1.2))).deformed(8)
+    assert {"a", "b", "c"} == set(names)
+    check_flows(batch)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.7])
+def test_labels_move_with_the_images(root, scale):
+    draw = sampler(root, "CLASSES", labels=True, crop=30, zoom=(0.5, 1.2), quarter_turns=True, scale=scale)
+    batch, names = draw.aligned(40)
+    assert {"e", "f", "g"} == set(names)
+    assert batch["ir"].shape == (40, 1, 30, 30) and batch["vi"].shape == (40, 3, 30, 30)
+    assert batch["label"].shape == (40, 30, 30) and batch["label"].dtype == torch.int64
+    # Classes do not mix, and 255 stays what it is.
+    assert set(batch["label"].unique().tolist()) == {0, 1, 2, 4, 5, 6, 7, 255}
+    painted = torch.where(batch["label"] == 255, 3, batch["label"])
+    # A pixel between two classes has a share of both, and the label of the larger; reduction blurs its image more.
+    tolerance = 0.55 if scale == 1 else 0.75
+    for image in (10 * batch["vi"].mean(dim=1), 10 * (1 - batch["ir"][:, 0])):
+        assert (image - painted).abs().max() < tolerance and (image - painted).abs().mean() < 0.15
+
+
+def same(one, other):
+    (a, names), (b, others) = one, other
+    return names == others and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_seed_decides(root):
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    a, b, c = (sampler(root, seed=seed).deformed(2) for seed in (1, 1, 2))
+    assert same(a, b) and not torch.equal(a[0]["flow_ir2vi"], c[0]["flow_ir2vi"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("draw", ["deformed", "aligned"])
+def test_a_restored_state_continues_exactly(root, draw):
+    one, other = (sampler(root, "CLASSES", seed=seed, labels=True) for seed in (1, 2))
+    getattr(one, draw)(3)
+    state = one.state()
+    expected = getattr(one, draw)(3)
+    other.restore(state)
+    assert same(getattr(other, draw)(3), expected)
+    assert not same(getattr(other, draw)(3), expected)
+
+
+def test_a_state_of_another_device_goes_on_with_other_noise(root):
+    one, other = sampler(root, seed=1), sampler(root, seed=2)
+    other.restore(one.state() | {"noise": torch.zeros(16, dtype=torch.uint8)})
+    (a, names), (b, others) = one.deformed(2), other.deformed(2)
+    assert names == others and torch.equal(a["flow_ir2vi"], b["flow_ir2vi"]) and torch.equal(a["ir"], b["ir"])
+    assert not torch.equal(a["match_ir"], b["match_ir"])
+
+
+def test_what_is_held_out_is_the_last_by_name_and_is_not_drawn(root):
+    config = dict(hold_out=0.34, labels=True)
+    assert held_out(Data(hold_out=0.34), 3) == 1 and held_out(Data(), 3) == 0
+    _, names = sampler(root, "CLASSES", **config).aligned(32)
+    assert set(names) == {"e", "f"}
+    assert open_set(Data(root=str(root)), "CLASSES/train", labels=False).names == ["e", "f", "g"]
+
+
+def test_sets_are_drawn_by_their_shares(root):
+    shares = {"LARGE/train": 3.0, "SMALL/train": 1.0, "RAMP/train": 0.0}
+    _, names = sampler(root, sets=shares, crop=8).deformed(400)
+    assert names.count("c") == pytest.approx(100, abs=30) and names.count("d") == 0
+    assert names.count("a") == pytest.approx(150, abs=35)
+
+
+def test_sampler_mistakes_are_named(root, tmp_path):
+    with pytest.raises(UserError, match="NONE/train/ir: no such file or folder"):
+        sampler(root, "NONE")
+    with pytest.raises(UserError, match="LARGE/train/label: no such file or folder"):
+        sampler(root, "LARGE", labels=True)
+    with pytest.raises(UserError, match="LARGE/train: data.hold_out leaves none of its 2 pairs to train on"):
+        sampler(root, hold_out=0.9)
+    with pytest.raises(UserError, match="a: 120x160 pixels are too few for crops at scale 0.01"):
+        sampler(root, scale=0.01)
+
+
+def test_the_embedded_set_serves_all_stages(monkeypatch):
+    monkeypatch.setattr("datasets.sample._SCENES", 1)
+    draw = CropSampler(Data(sets={"sample": 1.0}, crop=64), 0, labels=True)
+    batch, names = draw.aligned(4)
+    assert names == ["street_0"] * 4 and batch["label"].max() < 9 and len(batch["label"].unique()) > 1
+    batch, _ = draw.deformed(4)
+    assert batch["match_vi"].shape == (8, 3, 64, 64) and batch["valid_ir2vi"].mean() > 0.2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_crops(root, monkeypatch):
+    # Also where matrix products may be rounded: positions must not be.
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    for draw in ("deformed", "aligned"):
+        (a, names), (b, others) = (
+            getattr(sampler(root, "CLASSES", labels=True, device=device), draw)(4) for device in ("cpu", "cuda")
+        )
+        assert names == others and all(value.device.type == "cuda" for value in b.values())
+        for key in ("ir", "y", "vi"):
+            if key in a:
+                assert (a[key] - b[key].cpu()).abs().mean() < 1e-3
+        if draw == "deformed":
+            assert (a["flow_ir2vi"] - b["flow_ir2vi"].cpu()).abs().max() < 0.01

@@ -1,0 +1,216 @@
+"""The recipes: named terms, their weights and total, and which of two counterparts each term looks at."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from datasets.crops import CropSampler
+from losses import flow, fusion, segmentation
+from losses.objectives import f_objective, fs_objective, rf_objective, seg_objective
+from models.warping import resize_flow, warp
+from utils.errors import UserError
+from utils.training.config import Data, Loss
+
+WAYS = ("ir2vi", "vi2ir")
+FUSION = ("gradient", "structure", "intensity", "selection", "detail")
+OURS = {"selection": 0.2, "detail": 0.1}  # which are 0 by default
+RF = ("photometric", "end_point_register", "end_point_deform", "smoothness", "border", *FUSION, "consistency")
+N, SIZE = 2, 24
+FIRST, SECOND = slice(0, N), slice(N, None)
+
+
+def noise(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch():
+    images = {"ir": noise(2 * N, 1, SIZE, SIZE, seed=1), "y": noise(2 * N, 1, SIZE, SIZE, seed=2)}
+    flows = {f"flow_{way}": 8 * noise(2 * N, 2, SIZE, SIZE, seed=i) - 4 for i, way in enumerate(WAYS, 3)}
+    valid = {f"valid_{way}": (noise(2 * N, 1, SIZE, SIZE, seed=i) > 0.2).float() for i, way in enumerate(WAYS, 5)}
+    return images | flows | valid
+
+
+def result():
+    image = [noise(2 * N, 1, SIZE, SIZE, seed=i) for i in range(11, 16)]
+    flows = {way: [8 * noise(2 * N, 2, n, n, seed=n) - 4 for n in (3, 6, SIZE)] for way in WAYS}
+    fused = dict(zip(("fused", "fused_ir", "fused_vi", "warped_ir", "warped_vi"), image))
+    return {"flows": flows, "fused_valid": (noise(2 * N, 1, SIZE, SIZE, seed=17) > 0.01).float()} | fused
+
+
+def segmented(classes=5):
+    logits, auxiliary = (4 * noise(2 * N, classes, SIZE, SIZE, seed=i) for i in (21, 22))
+    return logits, auxiliary, torch.randint(classes, (2 * N, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+
+
+def move(value, device):
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: move(item, device) for key, item in value.items()}
+    return [move(item, device) for item in value]
+
+
+def stages(device="cpu"):
+    """Each objective as a function of the weights, with the names of its terms."""
+    given, made, (logits, auxiliary, label) = move((batch(), result(), segmented()), device)
+    fs_result = made | {"logits": logits, "auxiliary": auxiliary}
+    return {
+        "RF": (lambda weights: rf_objective(made, given, weights), RF),
+        "F": (lambda weights: f_objective(made, weights), FUSION),
+        "FS": (lambda weights: fs_objective(fs_result, label, weights), (*FUSION, "semantic")),
+        "SEG": (lambda weights: seg_objective(logits, auxiliary, label, weights), ("cross_entropy", "lovasz")),
+    }
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_terms_are_weighted_and_named_and_their_total_is_the_sum(stage):
+    objective, names = stages()[stage]
+    before = objective(Loss(**OURS))
+    assert tuple(before) == (*names, "total") and all(before[name] > 0 for name in names)
+    assert before["total"] == pytest.approx(sum(before[name].item() for name in names))
+    for field in dataclasses.fields(Loss):
+        after = objective(Loss(**OURS | {field.name: 1.5 * getattr(Loss(**OURS), field.name)}))
+        changed = FUSION if field.name == "fusion" else (field.name,)
+        for name in names:
+            assert after[name] == pytest.approx(before[name].item() * (1.5 if name in changed else 1))
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_a_weight_of_zero_leaves_its_term_out(stage):
+    objective, names = stages()[stage]
+    for name in names:
+        terms = objective(Loss(**OURS | {name: 0.0}))
+        assert tuple(terms) == (*(n for n in names if n != name), "total")
+    if "gradient" in names and names != FUSION:
+        assert tuple(objective(Loss(fusion=0.0))) == (*(n for n in names if n not in FUSION), "total")
+    with pytest.raises(UserError, match=f"every weight of {names[0]}.* is 0"):
+        objective(Loss(**dict.fromkeys((field.name for field in dataclasses.fields(Loss)), 0.0)))
+
+
+def test_a_weight_of_zero_needs_nothing(monkeypatch):
+    matching = {"flows": result()["flows"]}
+    off = dict(photometric=0.0, fusion=0.0, consistency=0.0)
+    assert set(rf_objective(matching, batch(), Loss(**off))) == {*RF[1:5], "total"}
+    off |= dict(end_point_register=0.0, end_point_deform=0.0, border=0.0)
+    assert set(rf_objective(matching, {"ir": batch()["ir"]}, Loss(**off))) == {"smoothness", "total"}
+    assert set(fs_objective(result(), None, Loss(semantic=0.0))) == {*FUSION[:3], "total"}
+    logits, auxiliary, label = segmented()
+    monkeypatch.setattr(segmentation, "lovasz_softmax", None)
+    assert set(seg_objective(logits, auxiliary, label, Loss(lovasz=0.0))) == {"cross_entropy", "total"}
+    assert set(fs_objective({"logits": logits} | result(), label, Loss(semantic=0.0))) == {*FUSION[:3], "total"}
+
+
+def test_warped_images_are_compared_with_their_counterparts():
+    given, made = batch(), result()
+    only = Loss(**dict.fromkeys(RF[1:], 0.0) | {"photometric": 1.0})
+
+    def value(ir, y):
+        return rf_objective(made | {"warped_ir": ir, "warped_vi": y}, given, only)["photometric"].item()
+
+    ir, y = (torch.cat((given[key][SECOND], given[key][FIRST])) for key in ("ir", "y"))
+    assert value(ir, y) == 0
+    for wrong in ((given["ir"], y), (ir, given["y"]), (y, ir)):
+        assert value(*wrong) > 0.1
+    # Each is masked by its own direction: where its partner is not visible, a warped image may show anything.
+    ir, y = (
+        torch.where(given[f"valid_{way}"] > 0, image, noise(*image.shape, seed=9)) for way, image in zip(WAYS, (ir, y))
+    )
+    assert value(ir, y) == 0
+
+
+@pytest.mark.parametrize(
+    "way, part, term",
+    [
+        ("ir2vi", FIRST, "end_point_register"),
+        ("ir2vi", SECOND, "end_point_deform"),
+        ("vi2ir", FIRST, "end_point_deform"),
+        ("vi2ir", SECOND, "end_point_register"),
+    ],
+)
+def test_which_fields_undo_the_deformation(way, part, term):
+    given, made = batch(), result()
+    true = {w: [given[f"flow_{w}"]] * 3 for w in WAYS}
+    wrong = given[f"flow_{way}"].clone()
+    wrong[part] += 3.0
+    weights = Loss(end_point_register=1.0, end_point_deform=1.0)
+    terms = rf_objective(made | {"flows": true | {way: [wrong] * 3}}, given, weights)
+    other = {"end_point_register": "end_point_deform", "end_point_deform": "end_point_register"}[term]
+    assert terms[other] == pytest.approx(0, abs=1e-6)
+    distance = (2 * 3**2 + 0.01) ** 0.5 - 0.1
+    assert terms[term] == pytest.approx(sum(flow.SCALE_WEIGHTS) * distance, rel=1e-4)
+
+
+def test_flow_terms_count_both_directions():
+    given, made = batch(), result()
+    made["flows"]["vi2ir"] = [0.5 * f for f in made["flows"]["vi2ir"]]
+    terms = rf_objective(made, given, Loss(smoothness=2.0, border=3.0))
+    smoothness = [flow.smoothness(made["flows"][way]).item() for way in WAYS]
+    border = [flow.border(made["flows"][way][-1], given[f"valid_{way}"]).item() for way in WAYS]
+    assert terms["smoothness"] == pytest.approx(2 * sum(smoothness)) and min(smoothness) > 0
+    assert terms["border"] == pytest.approx(3 * sum(border)) and min(border) > 0
+
+
+def test_fused_images_agree_with_their_counterparts():
+    made = result()
+    only = Loss(**dict.fromkeys(RF[:-1], 0.0) | {"consistency": 2.0})
+    fused, valid = made["fused"].chunk(2), made["fused_valid"].chunk(2)
+    expected = 2 * fusion.consistency(*fused, valid[0] * valid[1]).item()
+    assert rf_objective(made, batch(), only)["consistency"] == pytest.approx(expected)
+    assert rf_objective(made | {"fused": fused[0].repeat(2, 1, 1, 1)}, batch(), only)["consistency"] == 0
+    # A difference where either of the two is not valid does not count.
+    gone = torch.where(valid[0] * valid[1] > 0, fused[0], 1 - fused[0])
+    assert rf_objective(made | {"fused": torch.cat((fused[0], gone))}, batch(), only)["consistency"] == 0
+
+
+def test_fusion_terms_take_their_own_sources():
+    made = result()
+    terms = rf_objective(made, batch(), Loss(fusion=2.0))
+    for name, weight in zip(FUSION, (0.6, 0.3, 0.1)):
+        sources = (made[key] for key in ("fused", "fused_ir", "fused_vi", "fused_valid"))
+        assert terms[name] == pytest.approx(2 * weight * getattr(fusion, name)(*sources).item())
+
+
+def test_auxiliary_outputs_count_a_quarter():
+    logits, auxiliary, label = segmented()
+    lovasz, ohem = (
+        term(logits, label).item() + 0.25 * term(auxiliary, label).item()
+        for term in (segmentation.lovasz_softmax, segmentation.ohem_cross_entropy)
+    )
+    semantic = fs_objective(result() | {"logits": logits, "auxiliary": auxiliary}, label, Loss())["semantic"]
+    assert semantic == pytest.approx(lovasz)
+    terms = seg_objective(logits, auxiliary, label, Loss())
+    assert terms["lovasz"] == pytest.approx(lovasz) and terms["cross_entropy"] == pytest.approx(ohem)
+
+
+def matched(given, flows):
+    """What matching by ``flows`` makes of a batch of crops."""
+    scales = {way: [resize_flow(f, (12, 12)), resize_flow(f, (24, 24)), f] for way, f in flows.items()}
+    warped = {"warped_ir": warp(given["ir"], flows["ir2vi"]), "warped_vi": warp(given["y"], flows["vi2ir"])}
+    return {"flows": scales} | warped
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_true_flows_of_real_crops_are_the_optimum(device, monkeypatch):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    monkeypatch.setattr("datasets.sample._SCENES", 1)
+    given, _ = CropSampler(Data(sets={"sample": 1.0}, crop=96, elastic=0.5), 0, device).deformed(3)
+    weights = Loss(fusion=0.0, consistency=0.0)
+    true = {way: given[f"flow_{way}"] for way in WAYS}
+    best = rf_objective(matched(given, true), given, weights)
+    none = rf_objective(matched(given, {way: 0 * f for way, f in true.items()}), given, weights)
+    swapped = rf_objective(matched(given, dict(zip(WAYS, reversed(true.values())))), given, weights)
+    assert best["border"] < 1e-3 and best["end_point_register"] < 0.1 and best["end_point_deform"] < 0.1
+    for other in (none, swapped):
+        assert other["end_point_register"] > 5 and other["end_point_deform"] > 5
+        assert best["photometric"] < 0.5 * other["photometric"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("stage", stages())
+def test_a_gpu_gives_the_same_terms(stage):
+    (on_cpu, _), (on_gpu, _) = stages()[stage], stages("cuda")[stage]
+    expected = on_cpu(Loss())
+    for name, value in on_gpu(Loss()).items():
+        assert value.device.type == "cuda" and value.item() == pytest.approx(expected[name].item(), rel=1e-3)

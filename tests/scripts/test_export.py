@@ -1,0 +1,144 @@
+"""The export to ONNX: its forms of the networks' functions, the file at sizes it was not made with, and refusals."""
+
+import pytest
+import torch
+
+import export
+from models import SuperFusion, dense_matcher, layers, load_model
+from models.deploy import onnx_forms
+from models.gsam import DirectionalScan
+from models.scan import scan_reference
+from utils.errors import UserError
+from utils.files.checkpoint import save_checkpoint
+
+onnx = pytest.importorskip("onnx")
+for package in export.PACKAGES:
+    pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An untrained model whose flow is of some pixels; one pass, without structural channels, to be exported sooner."""
+    torch.manual_seed(0)
+    model = SuperFusion(passes=(0.5,), inputs="rgb")
+    with torch.no_grad():
+        model.matcher.refine.estimate[-1][0].weight.mul_(300)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_checkpoint(path, model)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return load_model(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def file(model):
+    return export.to_onnx(model, "both")
+
+
+@pytest.fixture(scope="module")
+def session(file):
+    return export.open_session(file)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """IR ``(2, 1, 96, 128)`` and VI ``(2, 3, 96, 128)`` of two scenes."""
+    return [torch.cat(both) for both in zip(*(export.scene(index, (96, 128)) for index in range(2)))]
+
+
+@pytest.mark.parametrize("border", ["zero", "replicate"])
+def test_blur_is_the_usual_one(border):
+    x, kernel = torch.rand(2, 5, 20, 31), layers.gaussian_kernel(9, 2.0)
+    torch.testing.assert_close(onnx_forms.blur(x, kernel, border), layers.blur(x, kernel, border))
+
+
+@pytest.mark.parametrize("options", [("cosine", 1, 1.0), ("squared", 4, 3.0)])
+def test_the_cost_volume_is_the_usual_one(options):
+    src, tgt = torch.rand(2, 2, 6, 18, 35).unbind()
+    torch.testing.assert_close(
+        onnx_forms.cost_volume(src, tgt, *options), dense_matcher.cost_volume(src, tgt, *options), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_scan_is_the_usual_one():
+    x, weight, bias = torch.randn(2, 3, 7, 9), torch.randn(4, 3), torch.randn(4, 3)
+    torch.testing.assert_close(onnx_forms.scan(x, weight, bias), scan_reference(x, weight, bias))
+
+
+def test_the_usual_forms_come_back():
+    usual = DirectionalScan.scan, dense_matcher.FlowEstimator.cost_volume, dense_matcher.blur
+    with pytest.raises(RuntimeError), onnx_forms.in_place():
+        assert DirectionalScan.scan is onnx_forms.scan
+        raise RuntimeError
+    assert (DirectionalScan.scan, dense_matcher.FlowEstimator.cost_volume, dense_matcher.blur) == usual
+
+
+def test_the_file_fixes_no_size_and_keeps_the_loop(file):
+    model = onnx.load_from_string(file)
+    onnx.checker.check_model(model)
+    for values, channels in (
+        (model.graph.input, {"ir": 1, "vi": 3}),
+        (model.graph.output, {"registered": 1, "flow_ir2vi": 2, "valid": 1, "fused": 3}),
+    ):
+        shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+        assert shapes == {name: ["batch", number, "height", "width"] for name, number in channels.items()}
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("Scan") == 4  # two scans, each along rows and along columns
+    assert len(operators) < 2000
+
+
+def test_the_file_tells_nothing_of_this_machine(file):
+    assert str(export.SHIPPED.parents[1]).encode() not in file
+
+
+@pytest.mark.parametrize("batch, height, width", [(1, 91, 100), (2, 96, 77), (1, 32, 33)])
+def test_the_file_agrees_with_the_model(model, session, images, batch, height, width):
+    ir, vi = (image[:batch, :, :height, :width].contiguous() for image in images)
+    with torch.inference_mode():
+        assert model.register(ir, vi)["flow_ir2vi"].abs().max() > 1
+    differences = export.compare(session, model, "both", ir, vi)
+    assert differences.keys() == export.TOLERANCES.keys()
+    assert differences["valid"] <= 1e-3
+    assert max(differences[name] for name in ("registered", "flow_ir2vi", "fused")) < 2e-4
+
+
+def run_export(*arguments):
+    export.main([str(argument) for argument in arguments])
+
+
+def test_a_checked_file_is_written(checkpoint, file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "to_onnx", lambda model, part: file)
+    out = tmp_path / "new" / "model.onnx"
+    run_export("--checkpoint", checkpoint, "--out", out, "--check", "48x40", "35x33")
+    assert out.read_bytes() == file
+    printed = capsys.readouterr().out
+    assert "| 48x40 |" in printed and "| 35x33 |" in printed
+
+
+def test_a_file_that_differs_is_not_written(file, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    save_checkpoint(tmp_path / "other.safetensors", SuperFusion())
+    monkeypatch.setattr(export, "to_onnx", lambda model, part: file)
+    with pytest.raises(UserError, match="not written, .*flow_ir2vi at 48x40 by"):
+        run_export("--checkpoint", tmp_path / "other.safetensors", "--out", tmp_path / "a.onnx", "--check", "48x40")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.safetensors"]
+
+
+def test_refusals(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "to_onnx", lambda model, part: pytest.fail("went on"))
+    with pytest.raises(UserError, match="none.pth: no such checkpoint file"):
+        run_export("--checkpoint", "none.pth")
+    with pytest.raises(UserError, match="cannot be written"):
+        run_export("--checkpoint", checkpoint, "--out", checkpoint / "model.onnx")
+    with pytest.raises(UserError, match="is a folder"):
+        run_export("--checkpoint", checkpoint, "--out", tmp_path)
+    for wrong in ("96", "31x96", "axb"):
+        with pytest.raises(SystemExit) as ended:
+            run_export("--check", wrong)
+        assert ended.value.code == 2
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(UserError, match="needs onnxscript: pip install onnx onnxruntime onnxscript"):
+        run_export("--checkpoint", checkpoint)

@@ -1,0 +1,273 @@
+"""The scripts, run as a user runs them: what they write, and how they refuse bad input."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+import test as test_script
+from datasets.deformation import TEST, random_deformation
+from datasets.scene import render_scene
+from models import SuperFusion, load_model
+from models.deploy.inference import SMALLEST_TILE
+from models.warping import flow_to_grid, warp
+from utils.errors import UserError
+from utils.files.checkpoint import save_checkpoint
+from utils.files.images import read_image, write_image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_checkpoint(path, SuperFusion())
+    return path
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """Two small scenes in the layout of the test sets."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "MSRS" / "test"
+    for seed, name in enumerate(("00001N", "00002D")):
+        scene = render_scene(seed, 64, 96)
+        generator = torch.Generator().manual_seed(seed)
+        flow = random_deformation(1, (64, 96), TEST, generator).displacement()
+        write_image(folder / "ir" / f"{name}.png", scene["ir"])
+        write_image(folder / "vi" / f"{name}.png", scene["vi"])
+        write_image(folder / "ir_warp" / f"{name}.png", warp(scene["ir"][None], flow)[0])
+        (folder / "flow").mkdir(exist_ok=True)
+        scipy.io.savemat(folder / "flow" / f"{name}.png.mat", {"flow": flow_to_grid(flow).numpy()})
+    return root
+
+
+def run_test(checkpoint, save_dir, *arguments):
+    test_script.main(["--checkpoint", str(checkpoint), "--save_dir", str(save_dir), *map(str, arguments)])
+
+
+def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_path, capsys):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--save_flow", "--metrics", "SSIM,MI")
+    run_test(checkpoint, tmp_path, *arguments)
+    for folder in ("registered", "fused", "sheets"):
+        assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["00001N.png", "00002D.png"]
+    flow = np.load(tmp_path / "flow" / "00001N.npz")["flow_ir2vi"]
+    assert flow.shape == (2, 64, 96)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["pairs"] == 2 and summary["seconds_per_pair"] > 0
+    registration = summary["registration"]
+    assert registration["before"] == registration["official"]["before"]
+    for protocol in ("official", "band_free"):
+        assert registration[protocol]["before"]["EPE"] > 0 and registration[protocol]["after"]["RE"] > 0
+    rows = list(csv.DictReader((tmp_path / "per_image.csv").open()))
+    assert [row["name"] for row in rows] == ["00001N", "00002D"]
+    assert all(float(value) >= 0 for row in rows for key, value in row.items() if key != "name")
+    for column, protocol in (("EPE_after", "official"), ("EPE_after_band_free", "band_free")):
+        mean = sum(float(row[column]) for row in rows) / 2
+        assert mean == pytest.approx(registration[protocol]["after"]["EPE"])
+    printed = capsys.readouterr().out
+    assert f"{registration['after']['EPE']:.2f}" in printed.splitlines()[1]
+    scores = list(csv.DictReader((tmp_path / "scores" / "summary.csv").open()))
+    assert len(scores) == 1 and 0 < float(scores[0]["SSIM"]) < 1 and float(scores[0]["MI"]) > 0
+    assert float(scores[0]["EPE"]) == pytest.approx(registration["after"]["EPE"], rel=1e-3)
+
+
+def test_modes_read_the_right_infrared_image(checkpoint, data_root, tmp_path):
+    model = load_model(checkpoint)
+    folder = data_root / "MSRS" / "test"
+    ir, ir_warp, vi = (read_image(folder / part / "00001N.png")[None] for part in ("ir", "ir_warp", "vi"))
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--limit", 1)
+    run_test(checkpoint, tmp_path / "fusion", *arguments, "--mode", "Fusion")
+    run_test(checkpoint, tmp_path / "reg", *arguments, "--mode", "Reg", "--registrar", "matcher")
+    with torch.no_grad():
+        fused, registered = model.fuse(ir, vi)[0], model.register(ir_warp, vi)["registered"][0]
+    assert (read_image(tmp_path / "fusion" / "fused" / "00001N.png") - fused).abs().max() < 0.003
+    assert (read_image(tmp_path / "reg" / "registered" / "00001N.png") - registered).abs().max() < 0.003
+    assert not (tmp_path / "fusion" / "registered").exists() and not (tmp_path / "reg" / "fused").exists()
+    assert "registration" not in json.loads((tmp_path / "fusion" / "summary.json").read_text())
+
+
+def test_the_saved_fused_image_shows_no_black_border(data_root, tmp_path):
+    torch.manual_seed(0)
+    model = SuperFusion()
+    with torch.no_grad():  # a last layer that answers every pair with the same large shift
+        model.matcher.refine.estimate[-1][0].weight.zero_()
+        model.matcher.refine.estimate[-1][0].bias = torch.nn.Parameter(torch.tensor([3.0, 0.0]))
+    vi = read_image(data_root / "MSRS" / "test" / "vi" / "00001N.png")
+    ir = 0.3 + 0.4 * torch.rand(1, 64, 96)
+    ir[:, 50:] = 0  # a band of an earlier warp
+    pair = test_script.Pair("x", ir, vi)
+    model.eval()
+    result = test_script.process(model.register, model.fuse, pair, "Reg&Fusion", torch.device("cpu"))
+    outside = (result["valid"] == 0).expand(3, -1, -1)
+    assert 0.1 < outside.float().mean() < 0.9
+    assert torch.equal(result["fused"][outside], vi[outside])
+    assert torch.equal(result["fused"][:, 54:], vi[:, 54:])
+    inside = (slice(None), slice(16, 32), slice(16, 60))
+    assert result["valid"][inside].min() == 1
+    with torch.no_grad():
+        fused = model.fuse(result["registered"][None], vi[None])[0]
+    assert torch.allclose(result["fused"][inside], fused[inside], atol=1e-5)
+    # From one to the other there is no step.
+    share = ((result["fused"] - vi) * (fused - vi)).sum(0) / (fused - vi).square().sum(0)
+    assert share[:, 40].diff().abs().max() < 0.2 and share.min() < 0.01 < 0.99 < share[:, 40].max()
+
+
+def test_only_what_this_run_wrote_is_scored(checkpoint, data_root, tmp_path):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root)
+    run_test(checkpoint, tmp_path, *arguments, "--save_flow")
+    run_test(checkpoint, tmp_path, *arguments, "--mode", "Fusion", "--metrics", "SSIM", "--limit", 1)
+    assert (tmp_path / "scores" / "summary.csv").read_text().splitlines()[0] == "method,images,SSIM"
+
+
+def test_a_baseline_needs_no_weights(data_root, tmp_path):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg", "--registrar", "none")
+    run_test(tmp_path / "nowhere.pth", tmp_path / "out", *arguments, "--limit", 1)
+    assert (tmp_path / "out" / "summary.json").is_file()
+
+
+def test_baselines_go_the_same_way(checkpoint, data_root, tmp_path):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg")
+    run_test(checkpoint, tmp_path / "none", *arguments, "--registrar", "none")
+    none = json.loads((tmp_path / "none" / "summary.json").read_text())["registration"]
+    assert none["after"] == none["before"] and none["band_free"]["after"] == none["band_free"]["before"]
+    run_test(checkpoint, tmp_path / "structural", *arguments, "--registrar", "structural")
+    structural = json.loads((tmp_path / "structural" / "summary.json").read_text())["registration"]
+    run_test(checkpoint, tmp_path / "auto", *arguments)
+    assert json.loads((tmp_path / "auto" / "summary.json").read_text())["registration"] == structural
+    with open(tmp_path / "auto" / "per_image.csv") as file:
+        assert all(float(row["agreement"]) > 0.012 for row in csv.DictReader(file))
+    assert structural["after"]["EPE"] < 0.7 * structural["before"]["EPE"]
+
+
+def write_files(folder, ir, vi):
+    cv2.imwrite(str(folder / ir[0]), ir[1])
+    cv2.imwrite(str(folder / vi[0]), vi[1])
+    return folder / ir[0], folder / vi[0]
+
+
+def noise(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "ir, vi",
+    [
+        (("t.tif", noise(40, 50, dtype=np.uint16)), ("v.jpg", noise(40, 50, 3))),  # 16-bit thermal
+        (("t.png", noise(33, 47, 3)), ("v.png", noise(33, 47))),  # colour IR, gray VI, odd size
+        (("t.png", noise(24, 32)), ("v.bmp", noise(64, 80, 3))),  # a smaller thermal sensor
+        (("t.png", noise(40, 40, 4)), ("v.png", noise(40, 40, 4))),  # alpha channels
+    ],
+)
+def test_two_files_of_any_kind(checkpoint, tmp_path, ir, vi):
+    paths = write_files(tmp_path, ir, vi)
+    run_test(checkpoint, tmp_path / "out", "--ir", paths[0], "--vi", paths[1], "--metrics", "SSIM")
+    assert read_image(tmp_path / "out" / "fused" / "v.png").shape == (3, *vi[1].shape[:2])
+    assert read_image(tmp_path / "out" / "registered" / "v.png").shape[-2:] == vi[1].shape[:2]
+    alignment = json.loads((tmp_path / "out" / "summary.json").read_text())["registration"]["alignment"]
+    assert alignment["before"].keys() == alignment["after"].keys() == {"align_MI", "align_NCC"}
+
+
+def test_one_bad_pair_is_named_and_the_others_are_kept(checkpoint, tmp_path):
+    for name in ("a", "b"):
+        for modality in ("ir", "vi"):
+            (tmp_path / modality).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / modality / f"{name}.png"), noise(40, 40))
+    data = (tmp_path / "ir" / "a.png").read_bytes()
+    (tmp_path / "ir" / "a.png").write_bytes(data[:300])
+    with pytest.raises(UserError, match="a.png: not a readable image"):
+        run_test(checkpoint, tmp_path / "out", "--ir", tmp_path / "ir", "--vi", tmp_path / "vi")
+    assert [p.name for p in (tmp_path / "out" / "fused").iterdir()] == ["b.png"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["pairs"] == 1
+
+
+def test_refusals(checkpoint, data_root, tmp_path):
+    pair = write_files(tmp_path, ("t.png", noise(40, 40)), ("v.png", noise(20, 20)))
+    files = ("--ir", pair[0], "--vi", pair[1])
+    with pytest.raises(UserError, match="v: .*at least 32"):
+        run_test(checkpoint, tmp_path / "out", *files)
+    with pytest.raises(UserError, match="t.png: neither|t.png: not a PyTorch"):
+        run_test(pair[0], tmp_path / "out", *files)
+    with pytest.raises(UserError, match="t.png: cannot be written|cannot be written"):
+        run_test(checkpoint, pair[0] / "out", *files)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="--device cuda: there is no such device"):
+            run_test(checkpoint, tmp_path / "out", *files, "--device", "cuda")
+    with pytest.raises(UserError, match="--device gpu"):
+        run_test(checkpoint, tmp_path / "out", *files, "--device", "gpu")
+    with pytest.raises(UserError, match="--precision float16 is for GPUs"):
+        run_test(checkpoint, tmp_path / "out", *files, "--device", "cpu", "--precision", "float16")
+    for wrong in (("--ir", "x"), ("--dataset_name", "MSRS"), ("--limit", "0"), ("--mode", "reg")):
+        with pytest.raises(SystemExit) as ended:
+            run_test(checkpoint, tmp_path / "out", *wrong)
+        assert ended.value.code == 2
+    assert not (tmp_path / "out" / "fused").exists()
+
+
+def test_the_process_ends_with_one_line_and_code_2(tmp_path):
+    command = [sys.executable, str(ROOT / "test.py"), "--ir", "none.png", "--vi", "none.png"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == "error: none.png: no such file or folder" and ended.stdout == ""
+
+
+def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    scene = render_scene(0, 64, 96)
+    large = {name: torch.nn.functional.interpolate(scene[name][None], (80, 480))[0] for name in ("ir", "vi")}
+    for name, image in large.items():
+        write_image(tmp_path / f"{name}.png", image)
+    files = (
+        "--ir",
+        tmp_path / "ir.png",
+        "--vi",
+        tmp_path / "vi.png",
+        "--save_flow",
+        "--device",
+        "cpu",
+        "--registrar",
+        "matcher",
+    )
+    runs = {
+        "whole": (),
+        "bfloat16": ("--precision", "bfloat16"),
+        "reduced": ("--max_side", SMALLEST_TILE),
+    }
+    found = {}
+    for name, options in runs.items():
+        run_test(checkpoint, tmp_path / name, *files, *options)
+        assert ("use --precision float32" in capsys.readouterr().err) == (name == "bfloat16")
+        fused = read_image(tmp_path / name / "fused" / "vi.png")
+        found[name] = np.load(tmp_path / name / "flow" / "vi.npz")["flow_ir2vi"], fused
+        assert found[name][0].shape == (2, 80, 480)
+    for name in ("bfloat16", "reduced"):
+        difference = np.abs(found[name][0] - found["whole"][0]).mean()
+        assert 0 < difference < 1.0
+        assert (found[name][1] - found["whole"][1]).square().mean() < 1e-3
+    with pytest.raises(SystemExit) as ended:
+        run_test(checkpoint, tmp_path / "out", *files, "--max_side", "100")
+    assert ended.value.code == 2
+
+
+def test_sheets_of_large_images_are_reduced():
+    result = {
+        "vi": torch.rand(3, 20, 2560),
+        "flow_ir2vi": torch.full((2, 20, 2560), 6.0),
+        "classes": torch.arange(2560).expand(20, -1) // 1280,
+        "agreement": torch.tensor(0.5),
+    }
+    small = test_script.reduced(result)
+    assert small["vi"].shape == (3, 10, 1280)
+    assert torch.allclose(small["vi"].mean(), result["vi"].mean(), atol=1e-4)
+    assert (small["flow_ir2vi"] == 3).all()
+    assert small["classes"].shape == (10, 1280) and small["classes"].sum() == 10 * 640
+    whole = {"vi": torch.rand(3, 20, 1280)}
+    assert test_script.reduced(whole) is whole

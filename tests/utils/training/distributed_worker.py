@@ -1,0 +1,95 @@
+"""What tests/test_distributed.py launches in two processes: ``torchrun ... distributed_worker.py FOLDER``.
+
+FOLDER holds recipe.yaml and batch.pt. Each process leaves what it found in FOLDER/found<rank>.pt.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import train
+from datasets.crops import CropSampler
+from utils.training.config import load_config
+from utils.training.distributed import synchronise_batch_norm
+
+RANK = int(os.environ["RANK"])
+
+# Every run here is to leave the process group to the next one.
+Accelerator.end_training = lambda self: None
+
+
+def normalised(images):
+    """A batch normalisation of this process's half of ``images``: what it gives, its gradients, its buffers."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.BatchNorm2d(3))
+    nn.init.normal_(module[0].weight)
+    synchronise_batch_norm(module)
+    half = images.chunk(2)[RANK].requires_grad_()
+    result = module(half)
+    result.square().mul(half.detach()).sum().backward()
+    evaluated = module.eval()(half)
+    gradients = {"images": half.grad, "weight": module[0].weight.grad, "bias": module[0].bias.grad}
+    return {"result": result, "evaluated": evaluated, "buffers": module.state_dict(), **gradients}
+
+
+def gradients(folder):
+    """Those of stage RF on this process's half of the batch, averaged over the processes by the prepared step."""
+    config = load_config(folder / "recipe.yaml")
+    accelerator = train.make_accelerator(config, "cpu" if torch.accelerator.is_available() else "auto")
+    assert accelerator.num_processes == 2 and accelerator.process_index == RANK
+    torch.manual_seed(0)
+    stage = train.rf_stage(config, CropSampler(config.data, 0), accelerator.device)
+    synchronise_batch_norm(stage.network.train())
+    step = accelerator.prepare(train.Step(stage))
+    batch = torch.load(folder / "batch.pt", weights_only=True)
+    n = len(batch["ir"]) // 2
+    accelerator.backward(step({key: value[[RANK, RANK + n]] for key, value in batch.items()})["total"])
+    found = {name: parameter.grad for name, parameter in stage.network.named_parameters()}
+    images = normalised(torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)))
+    return {"gradients": found, "buffers": dict(stage.network.named_buffers()), "normalised": images}
+
+
+def run(folder, name, *options):
+    """Train; the exit code, and this process's weights."""
+    networks, averaged = [], train.averaged
+    train.averaged = lambda network, decay: networks.append(network) or averaged(network, decay)
+    code = 0
+    try:
+        train.main(["--config", str(folder / "recipe.yaml"), "--out", str(folder / name), "--device", "cpu", *options])
+    except SystemExit as ended:
+        code = ended.code
+    train.averaged = averaged
+    return code, networks[0].state_dict()
+
+
+def interrupted_run(folder, name):
+    """A run whose second process, and it alone, is interrupted in the second step."""
+    original, steps = train.rf_step, []
+
+    def rf_step(model, batch, config):
+        steps.append(len(steps))
+        if RANK == 1 and len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(model, batch, config)
+
+    train.rf_step = rf_step
+    result = run(folder, name)
+    train.rf_step = original
+    return result
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    found = gradients(folder)
+    found["straight"] = run(folder, "straight")
+    found["interrupted"] = interrupted_run(folder, "interrupted")
+    found["resumed"] = run(folder, "interrupted", "--resume")
+    torch.save(found, folder / f"found{RANK}.pt")
+    torch.distributed.destroy_process_group()

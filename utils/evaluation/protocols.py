@@ -1,0 +1,91 @@
+"""How a registration is scored: as shipped, without the black band, or by alignment alone.
+
+"official" is the pair as shipped. The black band of its ``ir_warp``, where the deformation looked outside the image,
+betrays the deformation; "band_free" therefore crops the pair to the largest central rectangle without band and
+registers it anew. A pair whose true displacement is not known is scored by "alignment", which only compares before
+with after.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from datasets.paired import Pair
+from models.superfusion import SMALLEST_SIDE
+from models.warping import valid_mask
+from utils.files.results import means
+from utils.metrics.alignment import alignment_metrics
+from utils.metrics.fusion import gray_levels
+from utils.metrics.registration import central_rectangle, registration_metrics
+
+PROTOCOLS = ("official", "band_free", "alignment")
+
+
+def score(pair: Pair, result: dict[str, Tensor], register: Callable[[Pair], Tensor]) -> dict[str, dict]:
+    """The figures of one pair: ``{protocol: {"before": {...}, "after": {...}}}``, empty without registration.
+
+    ``result`` holds ``ir``, ``vi``, ``registered`` ``(C, H, W)``, ``flow_ir2vi`` ``(2, H, W)`` and ``valid``;
+    ``register`` gives the flow ``(2, h, w)`` of a cropped pair.
+    """
+    if "flow_ir2vi" not in result:
+        return {}
+    if pair.flow is None or pair.ir_warp is None:
+        return {"alignment": _alignment(result)}
+    scores = {"official": _errors(result["flow_ir2vi"], pair.flow)}
+    cropped = without_band(pair)
+    if cropped is not None:
+        scores["band_free"] = _errors(register(cropped), cropped.flow)
+    return scores
+
+
+def without_band(pair: Pair) -> Pair | None:
+    """``pair``, which has a true flow, cropped to the largest central rectangle that shows no black band.
+
+    None if that is smaller than the networks take. Raises ValueError if the centre itself is in the band.
+    """
+    rows, columns = central_rectangle(valid_mask(pair.flow[None])[0, 0])
+    parts = (pair.ir, pair.vi, pair.ir_warp, pair.flow)
+    cropped = Pair(pair.name, *(part[:, rows, columns] for part in parts))
+    return cropped if min(cropped.vi.shape[-2:]) >= SMALLEST_SIDE else None
+
+
+def _errors(estimated: Tensor, true: Tensor) -> dict[str, dict[str, float]]:
+    still = torch.zeros_like(true)
+    return {
+        "before": registration_metrics(still[None], true[None]),
+        "after": registration_metrics(estimated[None], true[None]),
+    }
+
+
+def _alignment(result: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Both states over the same pixels: the largest central rectangle that the registered image fills."""
+    rows, columns = central_rectangle(result["valid"][0])
+    ir, registered, vi = (gray_levels(result[key][:, rows, columns]) for key in ("ir", "registered", "vi"))
+    return {"before": alignment_metrics(ir, vi), "after": alignment_metrics(registered, vi)}
+
+
+def as_columns(scores: dict[str, dict]) -> dict[str, float]:
+    """The scores of one pair as columns of a table: ``EPE_after``, ``EPE_after_band_free``, ``align_MI_after`` ..."""
+    return {
+        f"{metric}_{when}" + ("_band_free" if protocol == "band_free" else ""): value
+        for protocol, stages in scores.items()
+        for when, figures in stages.items()
+        for metric, value in figures.items()
+    }
+
+
+def summarise(scores: list[dict[str, dict]]) -> dict:
+    """``{"registration": {protocol: {"before": means, "after": means}}}`` over pairs; empty if none was registered.
+
+    The official means also stand directly below "registration", as "before" and "after".
+    """
+    registration = {}
+    for protocol in PROTOCOLS:
+        scored = [s[protocol] for s in scores if protocol in s]
+        if scored:
+            stages = {when: [s[when] for s in scored] for when in ("before", "after")}
+            registration[protocol] = {when: means(figures, figures[0]) for when, figures in stages.items()}
+    if not registration:
+        return {}
+    return {"registration": registration.get("official", {}) | registration}

@@ -1,0 +1,159 @@
+"""Segmentation in use: class maps of images, as files and as pictures, and the table of their scores.
+
+A class map is ``(H, W)`` int64: 0..num_classes - 1, in a label also 255 for a pixel that has none.
+"""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from datasets.paired import Pair, read_label
+from models.bisenet import CLASSES
+from models.superfusion import SMALLEST_SIDE
+from utils.colour import luminance
+from utils.errors import UserError
+from utils.figures.plots import CLASS_COLOURS, class_overlay, legend, sheet
+from utils.files.images import read_image, write_bytes
+from utils.metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
+
+NO_LABEL = 255
+
+
+def class_names(num_classes: int) -> tuple[str, ...]:
+    """MSRS's names of its nine classes; numbers for any other set of classes."""
+    return CLASSES if num_classes == len(CLASSES) else tuple(f"class {index}" for index in range(num_classes))
+
+
+@torch.no_grad()
+def predict(segmenter: nn.Module, image: Tensor) -> Tensor:
+    """The likeliest class of every pixel of ``image`` ``(B, 1 or 3, H, W)`` in [0, 1]: ``(B, H, W)`` int64.
+
+    ``segmenter`` is a :class:`models.BiSeNet` on the image's device, in eval mode; a gray image is repeated to three
+    channels. Raises ValueError if a side has fewer than 32 pixels.
+    """
+    if min(image.shape[-2:]) < SMALLEST_SIDE:
+        raise ValueError(f"images are {tuple(image.shape[-2:])}; both sides must have at least {SMALLEST_SIDE} pixels")
+    return segmenter(image.expand(-1, 3, -1, -1))[0].argmax(dim=1)
+
+
+def segment(segmenter: nn.Module, image: Tensor) -> Tensor:
+    """The class map ``(H, W)``, on the CPU, of one ``image`` ``(1 or 3, H, W)`` in [0, 1] as an 8-bit file holds it.
+
+    So a fused image gets the same classes when it has just been made and when its file is read.
+    """
+    stored = (image.clamp(0, 1) * 255).round() / 255
+    return predict(segmenter, stored[None].to(next(segmenter.parameters()).device))[0].cpu()
+
+
+def gray(image: Tensor) -> Tensor:
+    """The luminance ``(1, H, W)`` of ``image`` ``(1 or 3, H, W)``, as which an infrared image is segmented."""
+    return luminance(image[None])[0]
+
+
+def write_class_map(path: str | Path, classes: Tensor) -> None:
+    """Write a class map as an 8-bit PNG with a palette: pictures to the eye, class numbers to ``read_label``."""
+    picture = Image.fromarray(classes.to(torch.uint8).numpy())
+    picture.putpalette(CLASS_COLOURS.tobytes())  # which turns gray into indices
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    write_bytes(path, data.getvalue())
+
+
+def class_sheet(
+    caption: str,
+    image: Tensor,
+    classes: Tensor,
+    label: Tensor | None,
+    num_classes: int,
+    beside: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """A sheet of ``image`` ``(1 or 3, H, W)``, ``classes`` over it, ``label`` over it if there is one, and a legend.
+
+    ``beside`` are captioned images that stand first. The legend names the classes present. Returns ``(3, H', W')``.
+    """
+    panels = (beside or {}) | {caption: image, "classes found": class_overlay(image, classes)}
+    present = classes.unique()
+    if label is not None:
+        panels["label"] = class_overlay(image, label)
+        present = torch.cat((present, label.unique())).unique()
+    picture = sheet(panels, columns=2 if len(panels) % 3 == 1 else min(3, len(panels)))
+    names = class_names(num_classes)
+    entries = {index: "no label" if index == NO_LABEL else names[index] for index in present.tolist()}
+    return torch.cat((picture, legend(entries, picture.shape[-1])), dim=1)
+
+
+def figures(matrices: Sequence[Tensor]) -> dict[str, float | None]:
+    """IoU in [0, 1] by the name of its class, then "mIoU", of the sum of the images' confusion matrices ``(C, C)``.
+
+    None stands for a class that is neither labelled nor predicted.
+    """
+    matrix = sum(matrices)
+    values = [*iou_per_class(matrix).tolist(), mean_iou(matrix).item()]
+    names = [*class_names(len(matrix)), "mIoU"]
+    return {name: None if math.isnan(value) else value for name, value in zip(names, values)}
+
+
+# Gives the class map of a pair, or None where the method left no file for it.
+Source = Callable[[Pair], Tensor | None]
+
+INPUTS: dict[str, Callable[[Pair], Tensor]] = {"visible": lambda pair: pair.vi, "infrared": lambda pair: gray(pair.ir)}
+
+
+def class_maps(
+    methods: dict[str, dict[str, dict[str, Path]]], segmenter: nn.Module | None, num_classes: int
+) -> dict[str, Source]:
+    """What the segmentation table scores, by the name of its row.
+
+    With a ``segmenter`` its classes of the visible, the infrared and each method's fused images; besides, the class
+    maps that methods left. ``methods`` holds the file of each method, kind ("fused", "seg", others) and image.
+    """
+    sources: dict[str, Source] = {}
+    if segmenter is not None:
+        sources |= {row: lambda pair, image=image: segment(segmenter, image(pair)) for row, image in INPUTS.items()}
+    for method, files in methods.items():
+        if segmenter is not None and "fused" in files:
+            sources[method] = _from_files(files["fused"], lambda path: segment(segmenter, read_image(path)))
+        if "seg" in files:
+            row = f"{method} (seg/)" if method in sources else method
+            sources[row] = _from_files(files["seg"], lambda path: read_label(path, num_classes))
+    return sources
+
+
+def _from_files(files: dict[str, Path], read: Callable[[Path], Tensor]) -> Source:
+    return lambda pair: read(files[pair.name]) if pair.name in files else None
+
+
+def score_segmentations(pairs: Dataset, sources: dict[str, Source], num_classes: int) -> tuple[list[dict], list[str]]:
+    """Score class maps against the labels of ``pairs``, one confusion matrix over all pairs for each of ``sources``.
+
+    Returns rows ``{"method": key of sources, "images": count, class: IoU, ..., "mIoU": mean}`` for
+    :mod:`utils.figures.tables`, and a line for each class map that could not be scored.
+    """
+    matrices: dict[str, list[Tensor]] = {method: [] for method in sources}
+    problems = []
+    if not sources:
+        return [], problems
+    for index, name in enumerate(tqdm(pairs.names, unit="pair", desc="segmentation", disable=None)):
+        try:
+            pair = pairs[index].in_vi_frame()
+        except (UserError, ValueError) as error:
+            problems.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
+            continue
+        for method, source in sources.items():
+            try:
+                classes = source(pair)
+                if classes is not None:
+                    matrices[method].append(confusion_matrix(classes, pair.label, num_classes))
+            except UserError as error:
+                problems.append(str(error))
+            except ValueError as error:
+                problems.append(f"{method}, {name}: {error}")
+    rows = [{"method": method, "images": len(own)} | figures(own) for method, own in matrices.items() if own]
+    return rows, problems

@@ -1,0 +1,101 @@
+"""Figures of metrics: the cumulative distribution curve of every method (the paper's), and the trade-off.
+
+A point (x, y) of a cumulative curve says that the share x of the images has values of at most y; the legend gives the
+means. In the trade-off a point is a method, at its mean of the first metric and of another one.
+"""
+
+import io
+import math
+import statistics
+
+from utils.figures.tables import arrow, direction, metric_columns
+
+_MARKERS = "os^Dv<>pX*"
+_MARKED = 12  # markers on a curve of many images
+_LEGEND_LINE = 0.08  # height of a line of the legend as a share of the panel
+
+
+def cumulative_curves(rows: list[dict]) -> bytes:
+    """Draw per-image rows ``{"method", "name", metric: value, ...}``, one panel a metric that ranks; returns a PNG."""
+    # Imported here: the processes that score images import this module and never draw.
+    from matplotlib.figure import Figure
+
+    metrics = [metric for metric in metric_columns(rows) if direction(metric)]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    figure = Figure(layout="constrained")
+    for metric, panel in zip(metrics, _panels(figure, len(metrics))):
+        for number, method in enumerate(methods):
+            values = [row[metric] for row in rows if row["method"] == method and metric in row]
+            if values:
+                _draw(panel, number, f"{method}: {statistics.fmean(values):.4g}", values)
+        _finish(panel, metric + arrow(metric))
+    return _png(figure)
+
+
+def trade_off(summary: list[dict]) -> bytes | None:
+    """Draw summary rows ``{"method", "images", metric: mean, ...}``, a point a method, joined in their order.
+
+    The first metric that ranks is on every panel's x axis, each other one on the y axis of its own. Returns a PNG;
+    None for less than two methods or metrics.
+    """
+    from matplotlib.figure import Figure
+
+    rank = [metric for metric in metric_columns(summary) if direction(metric)]
+    if len(summary) < 2 or len(rank) < 2:
+        return None
+    first, *others = rank
+    figure = Figure(layout="constrained")
+    for metric, panel in zip(others, _panels(figure, len(others))):
+        xs, ys = ([math.nan if row.get(name) is None else row[name] for row in summary] for name in (first, metric))
+        panel.plot(xs, ys, color="0.7", linewidth=1)
+        for number, (row, x, y) in enumerate(zip(summary, xs, ys)):
+            look = dict(color=f"C{number % 10}", marker=_MARKERS[number % len(_MARKERS)], linestyle="none")
+            panel.plot(x, y, label=row["method"], **look)
+        panel.set_xlabel(first + arrow(first), fontsize=9)
+        panel.set_title(metric + arrow(metric), fontsize=11)
+        panel.grid(alpha=0.3)
+        panel.tick_params(labelsize=8)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+    return _png(figure)
+
+
+def _panels(figure, count: int) -> list:
+    """So many panels in rows of three or four."""
+    columns = min(count, 3 if count <= 9 else 4)
+    rows = math.ceil(count / columns)
+    figure.set_size_inches(4.2 * columns, 3.4 * rows)
+    return [figure.add_subplot(rows, columns, index) for index in range(1, count + 1)]
+
+
+def _png(figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _draw(panel, number: int, label: str, values: list[float]) -> None:
+    """The curve of the method of this ``number``, which decides its colour and marker in every panel."""
+    panel.plot(
+        [(rank + 1) / len(values) for rank in range(len(values))],
+        sorted(values),
+        color=f"C{number % 10}",
+        marker=_MARKERS[number % len(_MARKERS)],
+        markersize=4,
+        markevery=math.ceil(len(values) / _MARKED),
+        linewidth=1.4,
+        label=label,
+    )
+
+
+def _finish(panel, title: str) -> None:
+    """Axes, and a legend in free space above the curves."""
+    curves = len(panel.get_lines())
+    columns = 1 if curves <= 4 else 2
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, low + (high - low) / (1 - 0.04 - _LEGEND_LINE * math.ceil(curves / columns)))
+    panel.legend(loc="upper left", fontsize=8, ncols=columns, framealpha=1, borderaxespad=0.4)
+    panel.set_title(title, fontsize=11)
+    panel.set_xlabel("share of images", fontsize=9)
+    panel.set_xlim(0, 1.02)
+    panel.grid(alpha=0.3)
+    panel.tick_params(labelsize=8)

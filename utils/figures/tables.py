@@ -1,0 +1,104 @@
+"""Summary tables: the mean of every metric per method, in Markdown and LaTeX, best in bold, second underlined.
+
+Ranks follow the figures as printed, so methods that look equal share a mark. A summary row is a dictionary
+``{"method": name, "images": count, metric: mean, ...}``; a method without a metric lacks its key or has None there.
+"""
+
+import math
+from collections.abc import Callable
+
+from utils.files.results import means
+
+_HIGHER = frozenset(
+    """MI VIF SSIM FMI_dct FMI_w FMI_pixel Qabf EN SD SF AG SCD CC PSNR MEF_SSIM MEF_MS_SSIM Qcb
+    VIF_old_uint8 MI_merged align_MI_after align_NCC_after""".split()
+)
+_LOWER = frozenset(
+    """Nabf MSE Qcv Nabf_01_right
+    EPE RE EPE_median EPE_p95 EPE_above_1px EPE_above_3px EPE_above_5px folding""".split()
+)
+_DIGITS = 4  # significant digits of a column's largest figure,
+_DECIMALS = 5  # but no more decimals than these
+
+_LATEX_SPECIAL = str.maketrans(
+    {character: "\\" + character for character in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+    }
+)
+
+Direction = Callable[[str], int]
+
+
+def direction(metric: str) -> int:
+    """1 if higher is better, -1 if lower is, 0 for a figure that ranks nothing (a state before registration)."""
+    return (metric in _HIGHER) - (metric in _LOWER)
+
+
+def higher(metric: str) -> int:
+    """The direction of every metric of a table in which higher is better throughout, such as one of IoU."""
+    return 1
+
+
+def arrow(metric: str, better: Direction = direction) -> str:
+    """What a heading adds to the metric's name: where better lies."""
+    return {1: " ↑", -1: " ↓", 0: ""}[better(metric)]
+
+
+def metric_columns(rows: list[dict]) -> list[str]:
+    """The metrics of per-image or summary rows in order of first appearance."""
+    return [key for key in dict.fromkeys(k for row in rows for k in row) if key not in ("method", "name", "images")]
+
+
+def summarise(rows: list[dict]) -> list[dict]:
+    """Per-image rows ``{"method", "name", metric: value, ...}`` to summary rows, methods in order of appearance."""
+    summary = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        line = {"method": method, "images": len(own)}
+        for metric in metric_columns(own):
+            line |= means([row for row in own if metric in row], [metric])
+        summary.append(line)
+    return summary
+
+
+def markdown(summary: list[dict], better: Direction = direction) -> str:
+    """The summary as a Markdown table, methods in rows."""
+    marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
+    metrics = metric_columns(summary)
+    columns = [_column(summary, metric, better(metric), marks, missing="–") for metric in metrics]
+    lines = [["method", "images"] + [metric + arrow(metric, better) for metric in metrics]]
+    lines += [["---"] + ["---:"] * (len(metrics) + 1)]
+    for row, *cells in zip(summary, *columns):
+        lines.append([row["method"].replace("|", r"\|"), str(row["images"]), *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(summary: list[dict], better: Direction = direction) -> str:
+    """The summary as a LaTeX ``tabular`` with the rules of the package booktabs, methods in rows."""
+    marks = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+    metrics = metric_columns(summary)
+    columns = [_column(summary, metric, better(metric), marks, missing="--") for metric in metrics]
+    heads = ["Method", "Images"] + [(metric + arrow(metric, better)).translate(_LATEX_SPECIAL) for metric in metrics]
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}", r"\toprule"]
+    lines += [" & ".join(heads) + r" \\", r"\midrule"]
+    for row, *cells in zip(summary, *columns):
+        lines.append(" & ".join([row["method"].translate(_LATEX_SPECIAL), str(row["images"]), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _column(summary: list[dict], metric: str, better: int, marks: dict[int, str], missing: str) -> list[str]:
+    """The cells of one metric of direction ``better``; ``marks``: a format for rank 1, rank 2 and, under 0, others."""
+    values = [row.get(metric) for row in summary]
+    largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0)
+    decimals = _DIGITS - 1 - (math.floor(math.log10(largest)) if largest else 0)
+    printed = [None if v is None else f"{v:.{min(max(decimals, 0), _DECIMALS)}f}" for v in values]
+    known = {float(text) for text in printed if text is not None}
+    # A method alone is neither the best nor the worst.
+    ranked = sorted(known, reverse=better > 0)[:2] if better and len(known) > 1 else []
+    ranks = {value: rank for rank, value in enumerate(ranked, start=1)}
+    return [missing if text is None else marks[ranks.get(float(text), 0)].format(text) for text in printed]

@@ -1,0 +1,66 @@
+"""Weights on disk: safetensors checkpoints that rebuild their own model, and foreign PyTorch files, read safely."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+from utils.files.images import write_bytes
+
+
+def save_checkpoint(path: str | Path, model: nn.Module, **about: Any) -> None:
+    """Write ``model``, whose attribute ``architecture`` holds its constructor arguments, to a safetensors file.
+
+    ``about`` (recipe, data, step, metrics ...) goes into the metadata, each value as JSON. The file appears whole or
+    not at all.
+    """
+    metadata = {"kind": type(model).__name__, "architecture": model.architecture} | about
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(tensors, {k: json.dumps(v) for k, v in metadata.items()}))
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint without running any code in it.
+
+    Returns (tensors by name, metadata) of a file of :func:`save_checkpoint`; for a PyTorch file (loaded with
+    ``weights_only=True``) whatever dictionary it holds, and empty metadata. Raises UserError if it is neither.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    if path.suffix == ".safetensors":
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+                return {name: file.get_tensor(name) for name in file.keys()}, metadata
+        except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+            raise UserError(f"{path}: not a readable safetensors checkpoint ({error})") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a PyTorch file of plain weights") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return content, {}
+
+
+def load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Load ``tensors`` into ``model``; a missing, unexpected or misshapen key is a UserError that lists them."""
+    wanted = model.state_dict()
+    problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
+    problems += [f"unexpected {name}" for name in tensors.keys() - wanted.keys()]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted.keys() & tensors.keys()
+        if wanted[name].shape != tensors[name].shape
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise UserError(f"{path}: does not fit {type(model).__name__}: {shown}")
+    model.load_state_dict(tensors)

@@ -1,0 +1,30 @@
+"""The tables a run leaves: per-image CSV and summary JSON."""
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+from utils.files.images import write_bytes
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Write ``rows`` as CSV; columns in order of first appearance, empty where a row lacks one."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write ``content`` as indented JSON."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def means(rows: list[dict], columns: Iterable[str]) -> dict[str, float]:
+    """The mean over ``rows`` of each of ``columns``."""
+    return {column: statistics.fmean(row[column] for row in rows) for column in columns}

@@ -1,0 +1,86 @@
+"""The full state of a training run on disk, so that it continues where it was."""
+
+import dataclasses
+import io
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from datasets.crops import CropSampler
+from utils.errors import UserError
+from utils.files.images import write_bytes
+from utils.training.config import Config
+
+# What may differ when a run is resumed; all else would make it another run.
+_MAY_CHANGE = {"data.root", "train.steps", "train.minutes", "train.save_every", "train.validate_every"}
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a run has come."""
+
+    step: int = 0
+    minutes: float = 0.0
+    validated: int | None = None  # the step of the last validation
+    best: float = -math.inf  # the best validation score so far, higher is better
+    validations: list[dict[str, float]] = dataclasses.field(default_factory=list)  # the main process's
+
+
+def save_state(path: Path, config: Config, **parts: Any) -> None:
+    """Write ``config`` and ``parts`` (state dictionaries, tensors, numbers, lists), whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"config": dataclasses.asdict(config)} | parts, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_state(path: Path, config: Config) -> dict[str, Any]:
+    """What :func:`save_state` wrote, on the CPU; UserError if it cannot be read or belongs to another ``config``."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; nothing to resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a readable state of a training run") from error
+    if not isinstance(state, dict) or "config" not in state:
+        raise UserError(f"{path}: not the state of a training run")
+    saved, current = _flat(state["config"]), _flat(dataclasses.asdict(config))
+    changed = sorted(
+        k for k in saved.keys() | current.keys() if saved.get(k) != current.get(k) and k not in _MAY_CHANGE
+    )
+    if changed:
+        shown = ", ".join(f"{k} {saved.get(k)!r} -> {current.get(k)!r}" for k in changed)
+        raise UserError(f"{path}: the run was begun with another config ({shown}); take the same, or another --out")
+    return state
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def gather_random(sampler: CropSampler, accelerator: Accelerator) -> list[dict[str, Any]]:
+    """The random states of every process: its sampler's position, and torch's own generators."""
+    state = {"sampler": sampler.state(), "cpu": torch.get_rng_state()}
+    if accelerator.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(accelerator.device)
+    return gather_object([state])
+
+
+def restore_random(states: list[dict[str, Any]], sampler: CropSampler, accelerator: Accelerator, path: Path) -> None:
+    """Continue from what :func:`gather_random` gave; UserError, naming ``path``, for another number of processes."""
+    if len(states) != accelerator.num_processes:
+        raise UserError(
+            f"{path}: saved by {len(states)} processes; resume with as many, not {accelerator.num_processes}"
+        )
+    state = states[accelerator.process_index]
+    sampler.restore(state["sampler"])
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], accelerator.device)
