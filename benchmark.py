@@ -32,11 +32,13 @@ from torch import nn
 from datasets.crops import CropSampler
 from models import SuperFusion
 from models.deploy.inference import SMALLEST_TILE
+from models.published import published_superfusion
+from models.results import SMALLEST_SIDE
 from train import rf_step
 from utils.arguments import at_least, image_size
 from utils.benchmark import inference, scan
 from utils.benchmark.measure import markdown
-from utils.benchmark.plain import EachDirectionAlone, make_plain
+from utils.benchmark.plain import EachDirectionAlone
 from utils.device import pick_device
 from utils.errors import run
 from utils.files.images import write_bytes
@@ -127,7 +129,7 @@ def time_step(args: argparse.Namespace, device: torch.device) -> None:
     config.data.sets, config.data.crop = {"sample": 1.0}, args.crop
     config.train.batch = config.train.fusion_batch = args.batch
     sampler = CropSampler(config.data, config.train.seed, device)
-    plain = make_plain(SuperFusion(published=True))
+    plain = published_superfusion()
     plain.matcher = EachDirectionAlone(plain.matcher)
     fast = {"memory_format": torch.channels_last}
     steps = {
@@ -174,7 +176,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command = commands.add_parser("inference", parents=[common], help="register and fuse")
     command.set_defaults(command=time_inference)
-    command.add_argument("--sizes", type=image_size, nargs="+", default=[(640, 480)], metavar="WxH")
+    command.add_argument("--sizes", type=image_size(SMALLEST_SIDE), nargs="+", default=[(640, 480)], metavar="WxH")
     command.add_argument("--batch", type=at_least(1), default=1, help="pairs at once")
     command.add_argument(
         "--network",

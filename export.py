@@ -17,17 +17,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets.sample import SampleScenes
-from models import SuperFusion, load_model
+from models import Pipeline, SuperFusion, load_model
 from models.deploy import onnx_forms
+from models.forms import computed_as
+from models.results import SMALLEST_SIDE
+from models.warping import resize
+from models.weights import SHIPPED
 from utils.arguments import image_size
 from utils.errors import UserError, run
 from utils.files.images import check_writable, write_bytes
-
-SHIPPED = Path(__file__).parent / "checkpoints" / "superfusion.safetensors"
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -57,7 +58,7 @@ class Part(nn.Module):
         if self.part == "fuse":
             return (self.model.fuse(ir, vi),)
         result = self.model(ir, vi) if self.part == "both" else self.model.register(ir, vi)
-        return tuple(result[name] for name in OUTPUTS[self.part])
+        return tuple(getattr(result, name) for name in OUTPUTS[self.part])
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -69,7 +70,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--part", choices=tuple(OUTPUTS), default="both")
     parser.add_argument(
         "--check",
-        type=image_size,
+        type=image_size(SMALLEST_SIDE),
         nargs="+",
         default=[(128, 96), (117, 91)],
         metavar="WxH",
@@ -96,7 +97,7 @@ def to_onnx(model: SuperFusion, part: str) -> bytes:
     inputs = torch.zeros(2, 1, 96, 128), torch.zeros(2, 3, 96, 128)
     axes = ({0: "batch", 2: "height", 3: "width"},) * len(inputs)
     free = tuple(dict.fromkeys(names, torch.export.Dim.DYNAMIC) for names in axes)
-    with onnx_forms.in_place(), torch.no_grad(), warnings.catch_warnings():
+    with computed_as(onnx_forms.FORMS), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides, of no use to who exports a model
         program = torch.export.export(Part(model, part), inputs, dynamic_shapes=free, strict=False)
         converted = torch.onnx.export(
@@ -118,10 +119,7 @@ def scene(index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """A sample scene resized to ``size``: the deformed IR ``(1, 1, H, W)`` and VI ``(1, 3, H, W)``."""
     scenes = SampleScenes()
     pair = scenes[index % len(scenes)]
-    ir, vi = (
-        F.interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-        for image in (pair.ir_warp, pair.vi)
-    )
+    ir, vi = (resize(image[None], size).clamp(0, 1) for image in (pair.ir_warp, pair.vi))
     return ir, vi
 
 
@@ -132,14 +130,17 @@ def open_session(file: bytes):
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
-def compare(session, model: SuperFusion, part: str, ir: Tensor, vi: Tensor) -> dict[str, float]:
-    """How far the outputs of :func:`open_session` and of ``model`` in PyTorch lie apart, by name.
+def compare(session, pipeline: Pipeline, part: str, ir: Tensor, vi: Tensor) -> dict[str, float]:
+    """How far the outputs of :func:`open_session` and of ``pipeline``, whose registrar is the matcher, lie apart.
 
     The largest absolute difference; of ``valid`` the share of pixels that differ. Not finite is infinitely far apart.
     """
     found = session.run(OUTPUTS[part], {"ir": ir.numpy(), "vi": vi.numpy()})
-    with torch.inference_mode():
-        expected = Part(model, part)(ir, vi)
+    if part == "fuse":
+        expected = (pipeline.fuse(ir, vi),)
+    else:
+        result = pipeline(ir, vi) if part == "both" else pipeline.register(ir, vi)
+        expected = tuple(getattr(result, name) for name in OUTPUTS[part])
     differences = {}
     for name, ours, theirs in zip(OUTPUTS[part], expected, map(torch.from_numpy, found)):
         apart = (ours - theirs).abs() if ours.shape == theirs.shape else torch.tensor(torch.inf)
@@ -154,10 +155,10 @@ def check(file: bytes, model: SuperFusion, part: str, sizes: list[tuple[int, int
     """
     print("| largest difference from PyTorch | " + " | ".join(OUTPUTS[part]) + " |")
     print("|---|" + "---:|" * len(OUTPUTS[part]))
-    session, problems = open_session(file), []
+    session, pipeline, problems = open_session(file), Pipeline(model, "matcher", max_side=None), []
     for index, size in enumerate(sizes):
         width, height = size
-        differences = compare(session, model, part, *scene(index, (height, width)))
+        differences = compare(session, pipeline, part, *scene(index, (height, width)))
         row = f"{width}x{height}"
         print(f"| {row} | " + " | ".join(f"{value:.1e}" for value in differences.values()) + " |")
         problems += [

@@ -28,11 +28,12 @@ from datasets.crops import CropSampler
 from datasets.paired import Pair
 from losses.objectives import f_objective, fs_objective, rf_objective, seg_objective
 from models import BiSeNet, SuperFusion, load_segmenter, load_weights
+from models.build import build_superfusion
 from models.warping import valid_mask, warp
+from models.weights import save_checkpoint
 from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 from utils.device import warn_of_slow_bfloat16
 from utils.errors import UserError, run
-from utils.files.checkpoint import save_checkpoint
 from utils.files.images import check_writable
 from utils.files.results import write_csv
 from utils.memory import keep_freed_memory
@@ -199,7 +200,7 @@ STAGES = {"RF": rf_stage, "F": f_stage, "FS": fs_stage, "SEG": seg_stage}
 def superfusion(config: Config, device: torch.device) -> SuperFusion:
     """The SuperFusion of the config, with the weights of ``train.init`` if there are any."""
     try:
-        model = SuperFusion(**config.model)
+        model = build_superfusion(**config.model)
     except (TypeError, ValueError) as error:
         raise UserError(f"config: model: {error}") from error
     if config.train.init:

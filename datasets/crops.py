@@ -17,9 +17,9 @@ from torch import Tensor
 
 from datasets.augment import photometric
 from datasets.deformation import Deformation, Ranges, apply_affine, apply_linear, random_deformation
-from datasets.paired import Pair, PairedFolders, resize
+from datasets.paired import Pair, PairedFolders
 from datasets.sample import SampleScenes
-from models.warping import pixel_grid, sample, valid_mask, warp
+from models.warping import pixel_grid, resize, sample, valid_mask, warp
 from utils.colour import luminance
 from utils.errors import UserError
 from utils.training.config import Data
@@ -145,7 +145,7 @@ class CropSampler:
             raise UserError(f"{pair.name}: {height}x{width} pixels are too few for crops at scale {self.config.scale}")
         images = torch.cat((pair.ir.mean(dim=0, keepdim=True), pair.vi.expand(3, -1, -1)))
         if size != [height, width]:
-            images = resize(images, size)
+            images = resize(images[None], size)[0]
         channels = [(images * 255).round().to(torch.uint8)]
         if self.labels:
             label = F.interpolate(pair.label[None, None].float(), size, mode="nearest-exact")[0]

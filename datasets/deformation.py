@@ -5,14 +5,17 @@ A deformation maps a pixel ``q`` of the deformed image to the pixel ``q + d(q) =
 any crop, and its inverse needs no values that were never stored.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from datasets.paired import Pair
 from models.layers import blur, gaussian_kernel
-from models.warping import pixel_grid, sample
+from models.warping import central_rectangle, pixel_grid, sample, valid_mask, warp
+from utils.errors import UserError
 
 # The elastic field is uniform noise blurred six times (paper: sigma 15 each, kernels cut short), which on the
 # authors' test fields gives a correlation of exp(-r^2 / (4 s^2)) with s about 24 px. A field this smooth is kept
@@ -132,3 +135,28 @@ def random_deformation(
     deviation = math.sqrt(1 / 3) * float(kernel.square().sum())
     elastic = field * (ranges.elastic / deviation)
     return Deformation(matrix.to(device), elastic, (height, width))
+
+
+def true_displacement(name: str, size: tuple[int, int], seed: int) -> Tensor:
+    """The displacement ``(1, 2, H, W)`` in pixels of the image ``name`` of ``size`` (height, width)."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return random_deformation(1, size, TEST, generator).displacement()
+
+
+def deform(pair: Pair, seed: int, band: bool) -> Pair:
+    """The test pair made of an aligned one; without the ``band`` it is cropped. UserError if it cannot be."""
+    size = tuple(pair.vi.shape[-2:])
+    if pair.ir.shape[-2:] != size:
+        sizes = " and ".join(f"{image.shape[-2]}x{image.shape[-1]}" for image in (pair.ir, pair.vi))
+        raise UserError(f"{pair.name}: the images differ in size (height x width): {sizes}; they must be aligned")
+    flow = true_displacement(pair.name, size, seed)
+    made = Pair(pair.name, pair.ir, pair.vi, warp(pair.ir[None], flow)[0], flow[0])
+    if band:
+        return made
+    try:
+        rows, columns = central_rectangle(valid_mask(flow)[0, 0])
+    except ValueError as error:
+        raise UserError(f"{pair.name}: {error}; choose another seed") from error
+    # A displacement does not depend on where the frame begins, so the crop's is the crop of it.
+    return Pair(pair.name, *(x[:, rows, columns] for x in (made.ir, made.vi, made.ir_warp, made.flow)))

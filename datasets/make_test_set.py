@@ -13,22 +13,19 @@ with --band none the images are cropped so that there is none.
 """
 
 import argparse
-import hashlib
 import io
 from pathlib import Path
 
 import numpy as np
 import scipy.io
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.deformation import TEST, random_deformation
-from datasets.paired import Pair, PairedFolders
-from models.warping import flow_to_grid, valid_mask, warp
+from datasets.deformation import deform
+from datasets.paired import PairedFolders
+from models.warping import flow_to_grid
 from utils.errors import UserError, run
 from utils.files.images import write_bytes, write_image
-from utils.metrics.registration import central_rectangle
 
 _HEADER = b"MATLAB 5.0 MAT-file, made by datasets/make_test_set.py"
 _HEADER_LENGTH = 116
@@ -47,31 +44,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--band", choices=("black", "none"), default="black", help="default: black, as published")
     return parser.parse_args(argv)
-
-
-def true_displacement(name: str, size: tuple[int, int], seed: int) -> Tensor:
-    """The displacement ``(1, 2, H, W)`` in pixels of the image ``name`` of ``size`` (height, width)."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return random_deformation(1, size, TEST, generator).displacement()
-
-
-def deform(pair: Pair, seed: int, band: bool) -> Pair:
-    """The test pair made of an aligned one; without the ``band`` it is cropped. UserError if it cannot be."""
-    size = tuple(pair.vi.shape[-2:])
-    if pair.ir.shape[-2:] != size:
-        sizes = " and ".join(f"{image.shape[-2]}x{image.shape[-1]}" for image in (pair.ir, pair.vi))
-        raise UserError(f"{pair.name}: the images differ in size (height x width): {sizes}; they must be aligned")
-    flow = true_displacement(pair.name, size, seed)
-    made = Pair(pair.name, pair.ir, pair.vi, warp(pair.ir[None], flow)[0], flow[0])
-    if band:
-        return made
-    try:
-        rows, columns = central_rectangle(valid_mask(flow)[0, 0])
-    except ValueError as error:
-        raise UserError(f"{pair.name}: {error}; choose another --seed") from error
-    # A displacement does not depend on where the frame begins, so the crop's is the crop of it.
-    return Pair(pair.name, *(x[:, rows, columns] for x in (made.ir, made.vi, made.ir_warp, made.flow)))
 
 
 def mat_file(flow: Tensor) -> bytes:

@@ -1,26 +1,21 @@
 """Paired folders of infrared and visible images, and the layouts of MSRS and RoadScene on top of them."""
 
-from collections.abc import Sequence
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import scipy.io
 import torch
-import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.bisenet import CLASSES
-from models.warping import grid_to_flow
+from models.warping import grid_to_flow, resize
+from utils.classes import CLASSES
 from utils.errors import UserError
 from utils.files.images import EXTENSIONS, read_image
-
-
-def resize(image: Tensor, size: Sequence[int]) -> Tensor:
-    """``image`` ``(C, H, W)`` at ``size`` (height, width), bilinear, low-pass filtered when it shrinks."""
-    return F.interpolate(image[None], tuple(size), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 @dataclass
@@ -51,11 +46,31 @@ class Pair:
             raise ValueError(
                 f"IR is {tuple(self.ir.shape[-2:])} and VI {tuple(size)}; with a true flow both must agree"
             )
-        ir, ir_warp = (None if image is None else resize(image, size) for image in (self.ir, self.ir_warp))
+        ir, ir_warp = (None if image is None else resize(image[None], size)[0] for image in (self.ir, self.ir_warp))
         return replace(self, ir=ir, ir_warp=ir_warp)
 
 
-class PairedFolders(Dataset):
+class PairSet(Dataset):
+    """Pairs by name: indexing gives the :class:`Pair` of ``names[index]``.
+
+    ``has_flow`` and ``has_label`` say what every pair carries.
+    """
+
+    names: list[str]
+    has_flow: bool
+    has_label: bool
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def subset(self, names: list[str]) -> Self:
+        """The same set with these of its ``names`` only."""
+        chosen = copy.copy(self)
+        chosen.names = names
+        return chosen
+
+
+class PairedFolders(PairSet):
     """Pairs matched by the stem of their file names::
 
         IR/NAME.(png|jpg|jpeg|bmp|tif|tiff)         8 or 16 bit, 1, 3 or 4 channels
@@ -117,9 +132,6 @@ class PairedFolders(Dataset):
     def has_label(self) -> bool:
         """Whether the true classes are known."""
         return "label" in self.files
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __getitem__(self, index: int) -> Pair:
         name = self.names[index]

@@ -3,14 +3,14 @@
 import torch
 
 from datasets.deformation import TEST, random_deformation
-from datasets.paired import Pair
+from datasets.paired import Pair, PairSet
 from datasets.scene import render_scene
 from models.warping import warp
 
 _SCENES = 3
 
 
-class SampleScenes:
+class SampleScenes(PairSet):
     """A few street scenes at dusk, 480 x 640; the IR image is deformed like those of the test sets.
 
     Indexing gives :class:`datasets.paired.Pair` with ``ir_warp``, ``flow`` and ``label``.
@@ -21,9 +21,6 @@ class SampleScenes:
 
     def __init__(self):
         self.names = [f"street_{seed}" for seed in range(_SCENES)]
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __getitem__(self, index: int) -> Pair:
         scene = render_scene(index)

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CLASSES = ("background", "car", "person", "bike", "curve", "car stop", "guardrail", "colour cone", "bump")
-
 
 class ConvBN(nn.Module):
     """Convolution without bias, batch normalisation, then LeakyReLU(0.01), or a sigmoid with ``gate=True``."""

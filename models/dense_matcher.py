@@ -4,31 +4,17 @@ A feature pyramid gives features at 1/2, 1/4 and 1/8. A flow is estimated at 1/8
 and once more at 1/2, and upsampled to full size. All flows follow the convention of ``models/warping.py``.
 """
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.correlation import local_correlation
+from models.correlation import SEARCH_RADIUS, cost_volume
 from models.layers import ConvBlock, blur, gaussian_kernel
-from models.published import PublishedField
 from models.structural_inputs import structural_channels
 from models.warping import resize_flow, warp
 
-_SEARCH_RADIUS = 3
 _FLOW_LIMIT = 300.0
-
-
-class PixelField:
-    """How the matcher keeps its flow between the scales: in pixels of the scale, the project's convention."""
-
-    warp = staticmethod(warp)
-    resize = staticmethod(resize_flow)
-
-    @staticmethod
-    def from_pixels(flow: Tensor) -> Tensor:
-        return flow
-
-    to_pixels = to_flow = from_pixels
 
 
 class Stem(nn.Module):
@@ -77,34 +63,8 @@ class FeaturePyramid(nn.Module):
         return features
 
 
-def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
-    """Compare every target feature with a 7x7 neighbourhood of the blurred source features.
-
-    ``src`` and ``tgt`` are ``(B, C, H, W)``; the neighbours stand ``dilation`` pixels apart; the blur has ``sigma``
-    and about twice that on either side. Returns ``(B, 49, H, W)``, row by row from the upper left neighbour:
-    ``correlation="squared"`` is the mean squared difference over channels, "cosine" the cosine similarity.
-    """
-    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
-    # Under autocast too: whole features are compared, and small differences matter.
-    with torch.autocast(src.device.type, enabled=False):
-        if correlation == "cosine":
-            src, tgt = F.normalize(src, dim=1), F.normalize(tgt.float(), dim=1)
-            return local_correlation(src, tgt, _SEARCH_RADIUS, dilation)
-        return _squared_differences(src, tgt.float(), dilation)
-
-
-def _squared_differences(src: Tensor, tgt: Tensor, dilation: int) -> Tensor:
-    """The mean over channels of (s - t)^2, as s^2 - 2 s t + t^2; the source is zero outside."""
-    span, reach = 2 * _SEARCH_RADIUS + 1, _SEARCH_RADIUS * dilation
-    energy = F.unfold(src.square().mean(dim=1, keepdim=True), span, dilation=dilation, padding=reach)
-    product = local_correlation(src, tgt, _SEARCH_RADIUS, dilation) / src.shape[1]
-    return energy.unflatten(2, src.shape[-2:]) - 2 * product + tgt.square().mean(dim=1, keepdim=True)
-
-
 class FlowEstimator(nn.Module):
     """A flow residual from source and target features of one scale (at 1/8 with 128 channels, at 1/4 with 64)."""
-
-    cost_volume = staticmethod(cost_volume)
 
     def __init__(self, channels: int, dilation: int, correlation: str, cost_dilation: int, cost_sigma: float):
         super().__init__()
@@ -113,7 +73,7 @@ class FlowEstimator(nn.Module):
         self.compress = nn.Sequential(
             ConvBlock(2 * channels, 2 * channels, slope=0.1), ConvBlock(2 * channels, channels)
         )
-        neighbours = (2 * _SEARCH_RADIUS + 1) ** 2
+        neighbours = (2 * SEARCH_RADIUS + 1) ** 2
         self.estimate = nn.Sequential(
             ConvBlock(channels + neighbours, channels // 2, dilation=1, norm="batch", slope=0.1),
             ConvBlock(channels // 2, channels // 4, dilation=2, norm="batch", slope=0.1),
@@ -126,7 +86,7 @@ class FlowEstimator(nn.Module):
         """``src``, ``tgt`` ``(B, C, h, w)`` to the flow ``(B, 2, h, w)`` from target to source, in feature pixels."""
         src, tgt = self.project(src), self.project(tgt)
         context = self.compress(torch.cat((src, tgt), dim=1))
-        cost = self.cost_volume(src, tgt, **self.cost_options)
+        cost = cost_volume(src, tgt, **self.cost_options)
         flow = self.estimate(torch.cat((context, cost), dim=1))
         return blur(flow, self.kernel, border="replicate").clamp(-_FLOW_LIMIT, _FLOW_LIMIT)
 
@@ -158,36 +118,35 @@ class FlowRefiner(nn.Module):
 class DenseMatcher(nn.Module):
     """Registration fields between an IR and a VI image, in one direction or both.
 
-    ``correlation`` ("cosine" or "squared"), ``cost_dilation`` and ``cost_sigma`` shape the cost volumes;
-    ``inputs`` is "structural" (:func:`models.structural_inputs.structural_channels`) or "rgb"; ``field`` is "pixel" or
-    "published", the released weights' way of keeping a flow (:class:`models.published.PublishedField`).
+    ``correlation`` ("cosine" or "squared"), ``cost_dilation`` and ``cost_sigma`` shape the cost volumes
+    (:func:`models.correlation.cost_volume`); ``inputs`` is "structural"
+    (:func:`models.structural_inputs.structural_channels`) or "rgb". ``architecture`` holds the arguments.
     """
 
     def __init__(
         self,
-        *,
-        correlation: str,
-        cost_dilation: int,
-        cost_sigma: float,
-        inputs: str,
-        field: str,
+        correlation: str = "cosine",
+        cost_dilation: int = 1,
+        cost_sigma: float = 1.0,
+        inputs: str = "structural",
     ):
         super().__init__()
         for name, value, known in (
             ("correlation", correlation, ("cosine", "squared")),
             ("inputs", inputs, ("structural", "rgb")),
-            ("field", field, ("pixel", "published")),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; use one of {', '.join(known)}")
         self.structural = inputs == "structural"
-        self.field = PublishedField if field == "published" else PixelField
+        self.architecture = dict(
+            correlation=correlation, cost_dilation=cost_dilation, cost_sigma=cost_sigma, inputs=inputs
+        )
         self.pyramid = FeaturePyramid()
         self.coarse = FlowEstimator(128, 2, correlation, cost_dilation, cost_sigma)
         self.fine = FlowEstimator(64, 4, correlation, cost_dilation, cost_sigma)
         self.refine = FlowRefiner()
 
-    def forward(self, ir: Tensor, vi: Tensor, directions=("ir2vi",)) -> dict[str, list[Tensor]]:
+    def forward(self, ir: Tensor, vi: Tensor, directions: Sequence[str] = ("ir2vi",)) -> dict[str, list[Tensor]]:
         """Estimate the flows between ``ir`` and ``vi``, both ``(B, 3, H, W)`` in [0, 1], H and W at least 32.
 
         Returns for each of ``directions`` ("ir2vi" warps IR onto VI's frame, "vi2ir" the other way round) the
@@ -205,16 +164,14 @@ class DenseMatcher(nn.Module):
 
     def match(self, src: list[Tensor], tgt: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """Flows from target to source features, coarse to fine; see :meth:`forward`."""
-        field = self.field
         half, quarter = (feature.shape[-2:] for feature in tgt[:2])
 
-        flow8 = field.from_pixels(self.coarse(src[2], tgt[2]))
+        flow8 = self.coarse(src[2], tgt[2])
 
-        flow4 = field.resize(flow8, quarter)
-        flow4 = flow4 + field.from_pixels(self.fine(field.warp(src[1], flow4), tgt[1]))
+        flow4 = resize_flow(flow8, quarter)
+        flow4 = flow4 + self.fine(warp(src[1], flow4), tgt[1])
 
-        flow2 = field.resize(flow4, half)
-        refined = self.refine(field.warp(src[0], flow2), tgt[0], field.to_pixels(flow2))
-        flow = field.resize(field.from_pixels(refined), size)
+        flow2 = resize_flow(flow4, half)
+        flow2 = self.refine(warp(src[0], flow2), tgt[0], flow2)
 
-        return [field.to_flow(flow8), field.to_flow(flow4), field.to_flow(flow)]
+        return [flow8, flow4, resize_flow(flow2, size)]

@@ -16,6 +16,7 @@ class FusionNet(nn.Module):
 
     def __init__(self, published: bool = False):
         super().__init__()
+        self.architecture = dict(published=published)
         self.encoder_ir = nn.Sequential(*_convolutions(1, 8, 16, 16, 32))
         self.encoder_vi = nn.Sequential(*_convolutions(1, 8, 16, 16, 32))
         self.gsam = GSAM(32, published=published)

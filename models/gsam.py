@@ -10,17 +10,18 @@ from models.scan import DIRECTIONS, scan
 class DirectionalScan(nn.Module):
     """The learned weights and biases of one four-directional scan; the recurrent weights start at 0.2."""
 
-    scan = staticmethod(scan)
-    weigh = staticmethod(torch.mul)
-
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.full((len(DIRECTIONS), channels), 0.2))
         self.bias = nn.Parameter(torch.zeros(len(DIRECTIONS), channels))
 
-    def forward(self, x: Tensor, direction_weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, direction_weights: Tensor | None) -> Tensor:
         """``(B, C, H, W)`` to its scans ``(B, 4C, H, W)``, each times its direction's weight ``(B, 4, 1, H, W)``."""
-        return self.weigh(self.scan(x, self.weight, self.bias), direction_weights).flatten(1, 2)
+        scans = scan(x, self.weight, self.bias)
+        if direction_weights is not None:
+            # In place where no gradient is wanted: four times the memory of x is not allocated a second time.
+            scans = scans * direction_weights if scans.requires_grad else scans.mul_(direction_weights)
+        return scans.flatten(1, 2)
 
 
 class GSAM(nn.Module):
@@ -47,10 +48,7 @@ class GSAM(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features ``(B, 2C, H, W)`` to the attention map A ``(B, C, H, W)``, in [0, 1] unless published."""
-        if self.published:
-            weights = features.new_ones(1, len(DIRECTIONS), 1, 1, 1)
-        else:
-            weights = torch.sigmoid(self.direction_weights(features)).unsqueeze(2)
+        weights = None if self.published else torch.sigmoid(self.direction_weights(features)).unsqueeze(2)
         x = self.context_in(features)
         x = self.between(self.scan1(x, weights))
         x = self.merge(self.scan2(x, weights))

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.forms import has_forms
+
 # Images of no more channels are blurred a row at a time on a CPU, which is several times faster for them.
 _FEW_CHANNELS = 4
 
@@ -44,6 +46,7 @@ def gaussian_kernel(size: int, sigma: float) -> Tensor:
     return kernel / kernel.sum()
 
 
+@has_forms
 def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
     """Filter every channel of ``x`` ``(B, C, H, W)`` with the 1-D ``kernel`` along y, then along x, in float32.
 

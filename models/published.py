@@ -1,48 +1,68 @@
-"""What the authors' released files expect: their keys, and the way their matcher keeps a flow.
+"""What the authors' released files expect: their keys, and the networks they were trained with.
+
+The released weights were trained with three accidents: the matcher's sampling grid (:class:`PublishedMatcher`), and in
+GSAM no sigmoids and direction weights that are computed but not applied (:class:`models.gsam.GSAM`).
 
 ``MSRS.pth`` and ``RoadScene.pth`` hold dictionaries ``DM`` (matcher) and ``FN`` (fusion network), named as in the
-tables below; SeAFusion's segmenter file has the names of :class:`models.bisenet.BiSeNet` already. The other accidents
-of the released weights are listed in :class:`models.superfusion.SuperFusion`.
+tables below; SeAFusion's segmenter file has the names of :class:`models.bisenet.BiSeNet` already.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.dense_matcher import DenseMatcher
+from models.fusion_net import FusionNet
 from models.scan import DIRECTIONS
+from models.superfusion import SuperFusion
 from models.warping import published_to_flow, warp
 from utils.errors import UserError
 
 
-class PublishedField:
-    """A flow as the released matcher keeps it: a normalised displacement of an endpoint-inclusive grid.
+class PublishedMatcher(DenseMatcher):
+    """The matcher of the released weights, which keep a flow as a displacement of a normalised sampling grid.
 
-    An estimator's output in feature pixels is divided by (w - 1, h - 1) and multiplied back for the refiner,
-    while sampling treats the sum as a displacement in [-1, 1] (:func:`models.warping.published_to_flow`).
+    The grid is endpoint-inclusive but sampled as if it were not (:func:`models.warping.published_to_flow`). Between the
+    scales a flow stays in that unit: an estimator's output in feature pixels is divided by (w - 1, h - 1), and
+    multiplied back for the refiner.
     """
 
-    to_flow = staticmethod(published_to_flow)
+    def __init__(self):
+        super().__init__(correlation="squared", cost_dilation=4, cost_sigma=3.0, inputs="rgb")
+        self.architecture = {}  # it takes no arguments
 
-    @staticmethod
-    def _span(field: Tensor) -> Tensor:
-        height, width = field.shape[-2:]
-        return torch.tensor([width - 1, height - 1], device=field.device, dtype=field.dtype).view(1, 2, 1, 1)
+    def match(self, src: list[Tensor], tgt: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
+        """Flows from target to source features, coarse to fine, in pixels as the default matcher gives them."""
+        half, quarter = (feature.shape[-2:] for feature in tgt[:2])
 
-    @classmethod
-    def from_pixels(cls, flow: Tensor) -> Tensor:
-        return flow / cls._span(flow)
+        field8 = self.coarse(src[2], tgt[2])
+        field8 = field8 / _span(field8)
 
-    @classmethod
-    def to_pixels(cls, field: Tensor) -> Tensor:
-        return field * cls._span(field)
+        field4 = _resize(field8, quarter)
+        residual = self.fine(warp(src[1], published_to_flow(field4)), tgt[1])
+        field4 = field4 + residual / _span(residual)
 
-    @staticmethod
-    def warp(src: Tensor, field: Tensor) -> Tensor:
-        return warp(src, published_to_flow(field))
+        field2 = _resize(field4, half)
+        refined = self.refine(warp(src[0], published_to_flow(field2)), tgt[0], field2 * _span(field2))
+        field = _resize(refined / _span(refined), size)
 
-    @staticmethod
-    def resize(field: Tensor, size: tuple[int, int]) -> Tensor:
-        return F.interpolate(field, size=size, mode="bilinear", align_corners=False)
+        return [published_to_flow(f) for f in (field8, field4, field)]
+
+
+def _span(field: Tensor) -> Tensor:
+    """(w - 1, h - 1) as ``(1, 2, 1, 1)``."""
+    height, width = field.shape[-2:]
+    return field.new_tensor([width - 1, height - 1]).view(1, 2, 1, 1)
+
+
+def _resize(field: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize without scaling the values: they are normalised."""
+    return F.interpolate(field, size=size, mode="bilinear", align_corners=False)
+
+
+def published_superfusion() -> SuperFusion:
+    """The networks that the authors' released weights expect, accidents included; they serve to load those files."""
+    return SuperFusion(PublishedMatcher(), FusionNet(published=True), passes=(1.0,))
 
 
 # Released block name -> ours. In the files a block's layers stand below "model": BLOCK.model.0.weight.
@@ -75,7 +95,7 @@ def is_published(content: dict) -> bool:
 
 
 def rename_published(content: dict, path: str) -> dict[str, Tensor]:
-    """The weights of a released SuperFusion file under the names of ``SuperFusion(published=True)``.
+    """The weights of a released SuperFusion file under the names of :func:`published_superfusion`.
 
     Raises UserError naming ``path`` and the keys that are not of the released networks; whether all are there, and
     their shapes, is for :func:`utils.files.checkpoint.load_strictly` to say.

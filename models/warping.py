@@ -13,6 +13,8 @@ Two normalised forms exist outside this file's convention and are translated her
 sampling grids of the authors' test sets, and the displacement fields inside the authors' published networks.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,9 +63,29 @@ def valid_mask(flow: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """
     height, width = size or flow.shape[-2:]
     position = pixel_grid(*flow.shape[-2:], like=flow) + flow
-    last = torch.tensor([width - 1, height - 1], device=flow.device, dtype=flow.dtype).view(1, 2, 1, 1)
+    last = _per_axis(width - 1, height - 1, like=flow)
     inside = (position >= -_EDGE_TOLERANCE) & (position <= last + _EDGE_TOLERANCE)
     return inside.all(dim=1, keepdim=True).to(flow.dtype)
+
+
+def central_rectangle(valid: Tensor) -> tuple[slice, slice]:
+    """The largest rectangle about the centre of ``valid`` ``(H, W)`` in which it is set everywhere: rows, columns.
+
+    Cropped to that of ``valid_mask(d)``, a deformed image shows no black band, whose outline would betray d (the
+    band-free protocol). Raises ValueError if the centre itself is not set.
+    """
+    height, width = valid.shape
+    inside = valid > 0
+    inside = inside & inside.flip(0) & inside.flip(1) & inside.flip(0, 1)
+    quarter = inside[height // 2 :, width // 2 :].int()  # row by row outwards from the centre
+    half_widths = quarter.cumprod(dim=1).sum(dim=1).cummin(dim=0).values
+    rows = 2 * torch.arange(1, len(quarter) + 1, device=valid.device) - height % 2
+    areas = rows * (2 * half_widths - width % 2) * (half_widths > 0)
+    best = int(areas.argmax())
+    if areas[best] <= 0:
+        raise ValueError("the centre of the image is not valid; there is no central rectangle")
+    bottom, right = height // 2 + best + 1, width // 2 + int(half_widths[best])
+    return slice(height - bottom, bottom), slice(width - right, right)
 
 
 def content_mask(gray: Tensor) -> Tensor:
@@ -73,9 +95,16 @@ def content_mask(gray: Tensor) -> Tensor:
     tells the warp, though not what the image shows: a registration that follows it would fail on images without one.
     The band is every run of zeros that begins at an edge, along a row or a column; zeros further inside are content.
     """
-    black = (gray == 0).to(gray.dtype)
-    runs = [black.cumprod(dim) for dim in (2, 3)] + [black.flip(dim).cumprod(dim).flip(dim) for dim in (2, 3)]
-    return 1 - torch.stack(runs).amax(dim=0)
+    content = (gray != 0).to(torch.int32)
+    # From an edge inwards, the count of content is 0 as far as the band reaches.
+    before = [content.cumsum(dim) for dim in (2, 3)]
+    behind = [content.flip(dim).cumsum(dim).flip(dim) for dim in (2, 3)]
+    return (torch.stack(before + behind).amin(dim=0) > 0).to(gray.dtype)
+
+
+def resize(image: Tensor, size: Sequence[int]) -> Tensor:
+    """``image`` ``(B, C, H, W)`` at ``size`` (height, width), bilinear, low-pass filtered where it shrinks."""
+    return F.interpolate(image, tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
@@ -83,8 +112,8 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = flow.shape[-2:]
     if (height, width) == tuple(size):
         return flow
-    scale = torch.tensor([size[1] / width, size[0] / height], device=flow.device, dtype=flow.dtype)
-    return F.interpolate(flow, size=size, mode="bilinear", align_corners=False) * scale.view(1, 2, 1, 1)
+    scale = _per_axis(size[1] / width, size[0] / height, like=flow)
+    return F.interpolate(flow, size=size, mode="bilinear", align_corners=False) * scale
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
@@ -135,7 +164,7 @@ def published_to_flow(displacement: Tensor) -> Tensor:
     """
     height, width = displacement.shape[-2:]
     pixel = pixel_grid(height, width, like=displacement)
-    size = torch.tensor([width, height], device=pixel.device, dtype=pixel.dtype).view(1, 2, 1, 1)
+    size = _per_axis(width, height, like=pixel)
     return pixel / (size - 1) - 0.5 + displacement * size / 2
 
 
@@ -143,5 +172,10 @@ def flow_to_published(flow: Tensor) -> Tensor:
     """The inverse of :func:`published_to_flow`: pixels to the published networks' normalised displacement."""
     height, width = flow.shape[-2:]
     pixel = pixel_grid(height, width, like=flow)
-    size = torch.tensor([width, height], device=flow.device, dtype=flow.dtype).view(1, 2, 1, 1)
+    size = _per_axis(width, height, like=flow)
     return (flow + 0.5 - pixel / (size - 1)) * 2 / size
+
+
+def _per_axis(x: float, y: float, like: Tensor) -> Tensor:
+    """A value for each channel of a flow: ``(1, 2, 1, 1)``."""
+    return like.new_tensor([x, y]).view(1, 2, 1, 1)

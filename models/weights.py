@@ -1,68 +1,76 @@
 """Loading weights: our checkpoints, the authors' released SuperFusion files, and SeAFusion's segmenter file."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from models.bisenet import BiSeNet
+from models.build import architecture, build_superfusion, from_metadata
 from models.published import is_published, rename_published
 from models.superfusion import SuperFusion
 from utils.errors import UserError
-from utils.files.checkpoint import load_strictly, read_weights
+from utils.files.checkpoint import load_strictly, read_weights, write_weights
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "superfusion.safetensors"
+
+
+def save_checkpoint(path: str | Path, model: nn.Module, **about: Any) -> None:
+    """Write ``model`` (SuperFusion or BiSeNet) to a safetensors file that rebuilds it (:func:`load_model`).
+
+    ``about`` (recipe, data, step, metrics ...) goes into the metadata, each value as JSON. The file appears whole or
+    not at all.
+    """
+    write_weights(path, model, kind=type(model).__name__, architecture=architecture(model), **about)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict:
     """Load the file ``path`` into ``model`` (SuperFusion or BiSeNet), strictly, and return its metadata.
 
     Takes our safetensors checkpoints; the authors' ``MSRS.pth`` and ``RoadScene.pth`` into
-    ``SuperFusion(published=True)``; SeAFusion's segmenter file into ``BiSeNet()``. Raises UserError if the file is
-    unreadable, made for another model, or has missing, unexpected or misshapen keys.
+    :func:`models.published.published_superfusion`; SeAFusion's segmenter file into ``BiSeNet()``. Raises UserError if
+    the file is unreadable, made for another model, or has missing, unexpected or misshapen keys.
     """
     content, metadata = read_weights(path)
-    _load(model, content, metadata, path)
+    kind = type(model).__name__
+    if metadata.get("kind", kind) != kind:
+        raise UserError(f"{path}: holds the weights of {metadata['kind']}, not of {kind}")
+    if isinstance(model, SuperFusion):
+        made_for, given = architecture(_superfusion(content, metadata, path)), architecture(model)
+        if made_for != given:
+            raise UserError(f"{path}: made for {made_for}, not {given}; load_model builds the right one")
+    _fill(model, content, path)
     return metadata
 
 
-def load_model(path: str | Path) -> SuperFusion:
+def load_model(path: str | Path = SHIPPED) -> SuperFusion:
     """The SuperFusion model that a checkpoint (ours, or the authors') was made with, weights loaded, in eval mode."""
     content, metadata = read_weights(path)
-    model = SuperFusion(**_architecture(content, metadata, path))
-    _load(model, content, metadata, path)
+    model = _superfusion(content, metadata, path)
+    _fill(model, content, path)
     return model.eval()
 
 
 def load_segmenter(path: str | Path) -> BiSeNet:
     """The BiSeNet of a checkpoint of ours, or of SeAFusion's released file (nine classes), in eval mode."""
     content, metadata = read_weights(path)
-    ours = metadata.get("kind") == "BiSeNet"
-    model = BiSeNet(**metadata["architecture"]) if ours else BiSeNet()
-    _load(model, content, metadata, path)
+    if metadata.get("kind", "BiSeNet") != "BiSeNet":
+        raise UserError(f"{path}: holds the weights of {metadata['kind']}, not of BiSeNet")
+    model = BiSeNet(**metadata.get("architecture", {}))
+    _fill(model, content, path)
     return model.eval()
 
 
-def _load(model: nn.Module, content: dict, metadata: dict, path: str | Path) -> None:
-    kind = type(model).__name__
-    if metadata.get("kind", kind) != kind:
-        raise UserError(f"{path}: holds the weights of {metadata['kind']}, not of {kind}")
-    if isinstance(model, SuperFusion):
-        expected = SuperFusion(**_architecture(content, metadata, path)).architecture
-        if expected != model.architecture:
-            raise UserError(
-                f"{path}: made for SuperFusion{_call(expected)}, not SuperFusion{_call(model.architecture)}; "
-                "load_model builds the right one"
-            )
-        if is_published(content):
-            content = rename_published(content, str(path))
-    load_strictly(model, content, path)
-
-
-def _architecture(content: dict, metadata: dict, path: str | Path) -> dict:
+def _superfusion(content: dict, metadata: dict, path: str | Path) -> SuperFusion:
+    """The model that a file was made for, without its weights."""
     if is_published(content):
-        return {"published": True}
+        return build_superfusion(published=True)
     if metadata.get("kind") != "SuperFusion":
         raise UserError(f"{path}: neither a SuperFusion checkpoint of this project nor one of the authors'")
-    return metadata["architecture"]
+    return build_superfusion(**from_metadata(metadata["architecture"]))
 
 
-def _call(arguments: dict) -> str:
-    return f"({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
+def _fill(model: nn.Module, content: dict, path: str | Path) -> None:
+    if isinstance(model, SuperFusion) and is_published(content):
+        content = rename_published(content, str(path))
+    load_strictly(model, content, path)

@@ -1,9 +1,8 @@
 """Types of command line arguments; argparse prints what they refuse."""
 
 import argparse
+import sys
 from collections.abc import Callable
-
-from models.superfusion import SMALLEST_SIDE
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -17,9 +16,24 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
-def image_size(text: str) -> tuple[int, int]:
-    """Width and height of a size such as 640x480, both at least 32, the least that the networks take."""
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= SMALLEST_SIDE):
-        raise argparse.ArgumentTypeError(f"{text}: write it as 640x480, both at least {SMALLEST_SIDE}")
-    return int(width), int(height)
+def renamed(new: str) -> type[argparse.Action]:
+    """The action of an option that has the name ``new`` now: still taken, with a line on standard error."""
+
+    class Renamed(argparse.Action):
+        def __call__(self, parser, namespace, value, option=None):
+            print(f"note: {option} is now {new}", file=sys.stderr)
+            setattr(namespace, new.removeprefix("--"), value)
+
+    return Renamed
+
+
+def image_size(least: int) -> Callable[[str], tuple[int, int]]:
+    """A type of argument: width and height of a size such as 640x480, both from ``least``."""
+
+    def size(text: str) -> tuple[int, int]:
+        width, _, height = text.partition("x")
+        if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= least):
+            raise argparse.ArgumentTypeError(f"{text}: write it as 640x480, both at least {least}")
+        return int(width), int(height)
+
+    return size

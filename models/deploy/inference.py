@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.gsam import DirectionalScan
 from models.layers import ConvBlock
-from models.superfusion import SuperFusion, check_pair, reduce, registration
+from models.results import Registration, check_pair
+from models.superfusion import SuperFusion, reduce
 from models.warping import resize_flow
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,7 +25,7 @@ SMALLEST_TILE = 4 * _OVERLAP
 
 
 class OptimizedSuperFusion(nn.Module):
-    """A frozen copy of ``model``, on its device, with its interface: ``register``, ``fuse`` and the call.
+    """A frozen copy of ``model``, on its device, with its ``register`` and ``fuse``.
 
     Batch normalisation is folded into the convolutions, which work in channels_last memory, in ``precision``
     ("float32", "bfloat16" or "float16"); flows, costs and images stay float32. ``compile`` hands the convolutional
@@ -53,13 +53,11 @@ class OptimizedSuperFusion(nn.Module):
         for module in self.model.modules():
             if isinstance(module, ConvBlock):
                 _rearrange(module)
-            elif isinstance(module, DirectionalScan):
-                module.weigh = Tensor.mul_
         if compile:
             self.model.compile_convolutions()
 
     @torch.inference_mode()
-    def register(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+    def register(self, ir: Tensor, vi: Tensor) -> Registration:
         """:meth:`models.superfusion.SuperFusion.register`."""
         check_pair(ir, vi)
         size = vi.shape[-2:]
@@ -67,8 +65,8 @@ class OptimizedSuperFusion(nn.Module):
             if not self._large(size):
                 return self.model.register(ir, vi)
             scale = self.max_side / max(size)
-            flow = self.model.register(reduce(ir, scale), reduce(vi, scale))["flow_ir2vi"]
-        return registration(ir, resize_flow(flow, size))
+            flow = self.model.register(reduce(ir, scale), reduce(vi, scale)).flow_ir2vi
+        return Registration.by_flow(ir, resize_flow(flow, size))
 
     @torch.inference_mode()
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
@@ -85,11 +83,6 @@ class OptimizedSuperFusion(nn.Module):
                     fused[..., y, x] += weight * self.model.fuse(ir[..., y, x], vi[..., y, x])
                     total[..., y, x] += weight
         return fused.div_(total)
-
-    def forward(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
-        """:meth:`models.superfusion.SuperFusion.forward`."""
-        result = self.register(ir, vi)
-        return result | {"fused": self.fuse(result["registered"], vi)}
 
     def _large(self, size: tuple[int, int]) -> bool:
         return self.max_side is not None and max(size) > self.max_side

@@ -1,41 +1,16 @@
-"""The same functions in forms that ONNX can express for images of any size; export.py puts them in place.
+"""The same functions in forms that ONNX can express for images of any size, for :func:`models.forms.computed_as`.
 
 The networks use forms that are fast in PyTorch: their own gradients, views with strides, filters with one group a
 column. ONNX has none of these, or only with the size written into the graph.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._higher_order_ops.scan import scan as scan_lines
 
-from models import dense_matcher, structural_inputs
-from models.gsam import DirectionalScan
+from models.correlation import SEARCH_RADIUS
 from models.layers import gaussian_kernel
-
-_RADIUS = 3
-
-
-@contextmanager
-def in_place() -> Iterator[None]:
-    """Within it all models compute with the forms of this file; for inference in float32 only."""
-    forms = (
-        (DirectionalScan, "scan", staticmethod(scan)),
-        (dense_matcher, "blur", blur),
-        (structural_inputs, "blur", blur),
-        (dense_matcher.FlowEstimator, "cost_volume", staticmethod(cost_volume)),
-    )
-    usual = [(owner, name, vars(owner)[name]) for owner, name, _ in forms]
-    try:
-        for owner, name, form in forms:
-            setattr(owner, name, form)
-        yield
-    finally:
-        for owner, name, form in usual:
-            setattr(owner, name, form)
 
 
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -74,7 +49,7 @@ def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
 
 
 def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
-    """:func:`models.dense_matcher.cost_volume` by shifted copies: two ``(B, C, H, W)`` to ``(B, 49, H, W)``.
+    """:func:`models.correlation.cost_volume` by shifted copies: two ``(B, C, H, W)`` to ``(B, 49, H, W)``.
 
     The seven rows of a neighbourhood are gathered at once: every further operation makes the export slower.
     """
@@ -82,7 +57,7 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
     if correlation == "cosine":
         src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
     height, width = tgt.shape[-2:]
-    span, reach = 2 * _RADIUS + 1, _RADIUS * dilation
+    span, reach = 2 * SEARCH_RADIUS + 1, SEARCH_RADIUS * dilation
     rows = dilation * torch.arange(span)[:, None] + torch.arange(height)
     src = F.pad(src, (reach, reach, reach, reach)).index_select(2, rows.flatten()).unflatten(2, (span, height))
     tgt = tgt[:, :, None]
@@ -91,3 +66,6 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
         neighbours = src.narrow(4, shift, width)  # (B, C, 7, H, W)
         costs.append((neighbours * tgt).sum(1) if correlation == "cosine" else (neighbours - tgt).square().mean(1))
     return torch.stack(costs, dim=2).flatten(1, 2)
+
+
+FORMS = {"scan": scan, "blur": blur, "cost_volume": cost_volume}

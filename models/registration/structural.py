@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.registration.descriptors import Comparison, Frame, Level, correlation, make_level
 from models.registration.elastic import elastic
-from models.superfusion import check_pair, registration
+from models.results import Registration, check_pair
 from models.warping import resize_flow
 from utils.colour import luminance
 
@@ -139,19 +139,16 @@ class StructuralRegistrar:
         self.rotation, self.translation = rotation, translation
 
     @torch.no_grad()
-    def register(self, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
+    def register(self, ir: Tensor, vi: Tensor) -> Registration:
         """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], on any device.
 
-        Returns ``registered``, the IR image warped onto VI's frame, with ``ir``'s channels; ``flow_ir2vi``
-        ``(B, 2, H, W)``, the backward flow in pixels that does it; ``valid`` ``(B, 1, H, W)``, 1 where it sampled
-        inside the IR image (elsewhere ``registered`` is 0); and ``agreement`` ``(B,)``, the normalised correlation of
-        the descriptors that the affine map reached, less what it is improbable by, at most 1. Raises ValueError for
-        other sizes.
+        ``agreement`` is the normalised correlation of the descriptors that the affine map reached, less the penalty of
+        its prior, at most 1. Raises ValueError for other sizes.
         """
         check_pair(ir, vi)
         pairs = zip(luminance(ir).split(1), luminance(vi).split(1))
         flow, agreement = (torch.cat(parts) for parts in zip(*(self._flow(*pair) for pair in pairs)))
-        return registration(ir, flow) | {"agreement": agreement}
+        return Registration.by_flow(ir, flow, agreement)
 
     def _flow(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         coarse, *finer = (make_level(ir, vi, side) for side in _AFFINE_SIDES)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from models.forms import has_forms
 from models.scan.reference import DIRECTIONS, scan_reference
 
 __all__ = ["BACKENDS", "DIRECTIONS", "backends_for", "load_backend", "scan", "scan_reference"]
@@ -24,6 +25,7 @@ BACKENDS = {
 }
 
 
+@has_forms
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The contract of :func:`models.scan.reference.scan_reference`, by the fastest backend for ``x``'s device and type;
     differentiable once.

@@ -5,10 +5,9 @@ import torch
 
 from datasets import make_test_set, paired
 from datasets.make_test_set import main
-from models.warping import valid_mask, warp
+from models.warping import central_rectangle, valid_mask, warp
 from utils.errors import UserError
 from utils.files.images import write_image
-from utils.metrics.registration import central_rectangle
 
 SIZE = (61, 80)
 

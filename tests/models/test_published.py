@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models import BiSeNet, SuperFusion, load_weights
-from models.published import _FUSION, _MATCHER
+from models.published import _FUSION, _MATCHER, published_superfusion
 from models.scan import DIRECTIONS
 from models.warping import flow_to_published
 from utils.errors import UserError
@@ -40,7 +40,7 @@ def released(model):
 @pytest.fixture(scope="module")
 def source():
     torch.manual_seed(3)
-    model = SuperFusion(published=True).eval()
+    model = published_superfusion().eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.02 * torch.randn_like(p))
@@ -49,7 +49,7 @@ def source():
 
 def test_a_released_file_gives_the_same_network(source, tmp_path):
     torch.save(released(source), tmp_path / "MSRS.pth")
-    model = SuperFusion(published=True).eval()
+    model = published_superfusion().eval()
     load_weights(model, tmp_path / "MSRS.pth")
     ir, vi = torch.rand(1, 3, 32, 40), torch.rand(1, 3, 32, 40)
     with torch.no_grad():
@@ -69,14 +69,14 @@ def test_missing_and_foreign_keys_of_a_released_file_are_listed(source, tmp_path
     del content["DM"]["matcher1.layers.3.model.0.weight"]
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(UserError, match="missing matcher.fine.estimate.3.0.weight"):
-        load_weights(SuperFusion(published=True), tmp_path / "a.pth")
+        load_weights(published_superfusion(), tmp_path / "a.pth")
 
     content = released(source)
     content["FN"]["decoder.9.model.0.weight"] = torch.zeros(1)
     del content["FN"]["SAM.irnn2.up_weight.bias"]
     torch.save(content, tmp_path / "b.pth")
     with pytest.raises(UserError, match=r"decoder.9.*SAM.irnn2.up_weight.bias"):
-        load_weights(SuperFusion(published=True), tmp_path / "b.pth")
+        load_weights(published_superfusion(), tmp_path / "b.pth")
 
 
 def recipe(network, keys):
@@ -108,7 +108,7 @@ def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("released")
     torch.save({network: recipe(network, keys[network]) for network in ("DM", "FN")}, folder / "MSRS.pth")
     torch.save(recipe("SEG", keys["SEG"]), folder / "segmenter.pth")
-    model, segmenter = SuperFusion(published=True).eval(), BiSeNet(num_classes=9).eval()
+    model, segmenter = published_superfusion().eval(), BiSeNet(num_classes=9).eval()
     load_weights(model, folder / "MSRS.pth")
     load_weights(segmenter, folder / "segmenter.pth")
     return model, segmenter

@@ -8,8 +8,8 @@ from models import SuperFusion, dense_matcher, layers, load_model
 from models.deploy import onnx_forms
 from models.gsam import DirectionalScan
 from models.scan import scan_reference
+from models.weights import save_checkpoint
 from utils.errors import UserError
-from utils.files.checkpoint import save_checkpoint
 
 onnx = pytest.importorskip("onnx")
 for package in export.PACKAGES:

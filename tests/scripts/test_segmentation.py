@@ -13,12 +13,12 @@ import evaluate
 import test as test_script
 from datasets.paired import read_label
 from models import BiSeNet, SuperFusion, load_segmenter
-from models.bisenet import CLASSES
+from models.weights import save_checkpoint
+from utils.classes import CLASSES
 from utils.errors import UserError
 from utils.evaluation.segmentation import class_names, class_sheet, figures, predict, segment, write_class_map
 from utils.figures.plots import CLASS_COLOURS, class_overlay, legend
 from utils.figures.tables import higher, latex, markdown
-from utils.files.checkpoint import save_checkpoint
 from utils.files.images import read_image, write_image
 
 SIZE = (36, 45)
@@ -109,7 +109,7 @@ def source(data, kind="set"):
 
 
 def run_test(data, *arguments):
-    test_script.main([str(a) for a in ("--mode", "Seg", "--device", "cpu", "--save_dir", data / "out", *arguments)])
+    test_script.main([str(a) for a in ("--mode", "Seg", "--device", "cpu", "--out", data / "out", *arguments)])
 
 
 def run_evaluate(data, *results, more=(), pairs="set"):

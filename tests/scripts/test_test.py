@@ -18,8 +18,8 @@ from datasets.scene import render_scene
 from models import SuperFusion, load_model
 from models.deploy.inference import SMALLEST_TILE
 from models.warping import flow_to_grid, warp
+from models.weights import save_checkpoint
 from utils.errors import UserError
-from utils.files.checkpoint import save_checkpoint
 from utils.files.images import read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def data_root(tmp_path_factory):
 
 
 def run_test(checkpoint, save_dir, *arguments):
-    test_script.main(["--checkpoint", str(checkpoint), "--save_dir", str(save_dir), *map(str, arguments)])
+    test_script.main(["--checkpoint", str(checkpoint), "--out", str(save_dir), *map(str, arguments)])
 
 
 def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_path, capsys):

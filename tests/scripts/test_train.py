@@ -23,7 +23,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 import datasets.sample
 import train as train_script
 from datasets.crops import CropSampler
-from datasets.make_test_set import deform
+from datasets.deformation import deform
 from datasets.paired import Pair
 from datasets.scene import render_scene
 from models import BiSeNet, SuperFusion, load_model, load_segmenter

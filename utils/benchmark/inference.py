@@ -6,22 +6,21 @@ so that a machine whose speed drifts treats them alike. The median over all turn
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from datasets.sample import SampleScenes
-from models import SuperFusion, load_model
+from models import load_model
 from models.deploy.inference import OptimizedSuperFusion
-from models.gsam import DirectionalScan
+from models.forms import computed_as
+from models.published import published_superfusion
 from models.scan import backends_for, load_backend
 from utils.benchmark.measure import alone, markdown, peak_memory, seconds
-from utils.benchmark.plain import make_plain
+from utils.benchmark.plain import PLAIN
 from utils.memory import keep_freed_memory
 
-SHIPPED = Path(__file__).parents[2] / "checkpoints" / "superfusion.safetensors"
 HEADER = "path, scan, precision, batch, size, register s, fuse s, both s, pairs/s, peak MB, register x, fuse x, both x"
 
 
@@ -79,17 +78,15 @@ def measure(task: Task) -> Result:
     """Time one task in this process."""
     way, device = task.way, torch.device(task.device)
     torch.manual_seed(0)
-    model = load_model(SHIPPED) if task.network == "ours" else SuperFusion(published=True).eval()
+    model = load_model() if task.network == "ours" else published_superfusion().eval()
     if way.path == "plain":
-        model = make_plain(model.to(device))
+        model, forms = model.to(device), PLAIN
     else:
         keep_freed_memory()
         model = OptimizedSuperFusion(model.to(device), way.precision, way.path == "compiled", task.max_side)
-        for module in model.modules():
-            if isinstance(module, DirectionalScan):
-                module.scan = load_backend(way.scan)
+        forms = {"scan": load_backend(way.scan)}
     ir, vi = (image.to(device) for image in sample_pair(task.width, task.height, task.batch))
-    with torch.inference_mode():
+    with torch.inference_mode(), computed_as(forms):
         register = seconds(lambda: model.register(ir, vi), device, task.repeats)
         fuse = seconds(lambda: model.fuse(ir, vi), device, task.repeats)
     return Result(register, fuse, peak_memory(device))

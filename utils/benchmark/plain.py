@@ -1,28 +1,15 @@
-"""The networks written out as the paper tells them, without any of our short cuts: what speed is compared with."""
+"""The operations as the paper tells them, without any short cut: the yardstick of speed."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import SuperFusion
-from models.dense_matcher import FlowEstimator
-from models.gsam import DirectionalScan
 from models.layers import blur, gaussian_kernel
 from models.scan import scan_reference
 
 
-def make_plain(model: SuperFusion) -> SuperFusion:
-    """``model`` with the scan row by row and its cost volumes by shifting; returns it."""
-    for module in model.modules():
-        if isinstance(module, DirectionalScan):
-            module.scan = scan_reference
-        elif isinstance(module, FlowEstimator):
-            module.cost_volume = shifted_cost_volume
-    return model
-
-
 def shifted_cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
-    """:func:`models.dense_matcher.cost_volume`, one neighbour of all 49 at a time."""
+    """:func:`models.correlation.cost_volume`, one neighbour of all 49 at a time."""
     src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
     if correlation == "cosine":
         src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
@@ -36,6 +23,10 @@ def shifted_cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: in
             cosine = correlation == "cosine"
             costs.append((neighbour * tgt).sum(dim=1) if cosine else (neighbour - tgt).square().mean(dim=1))
     return torch.stack(costs, dim=1)
+
+
+# For models.forms.computed_as.
+PLAIN = {"scan": scan_reference, "cost_volume": shifted_cost_volume}
 
 
 class EachDirectionAlone(nn.Module):

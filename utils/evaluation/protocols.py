@@ -6,36 +6,39 @@ registers it anew. A pair whose true displacement is not known is scored by "ali
 with after.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from datasets.paired import Pair
-from models.superfusion import SMALLEST_SIDE
-from models.warping import valid_mask
+from models.results import SMALLEST_SIDE, Registration
+from models.warping import central_rectangle, valid_mask
 from utils.files.results import means
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import gray_levels
-from utils.metrics.registration import central_rectangle, registration_metrics
+from utils.metrics.registration import registration_metrics
 
-PROTOCOLS = ("official", "band_free", "alignment")
+# What can be scored of a pair whose true displacement is known.
+PROTOCOLS = ("official", "band_free")
 
 
-def score(pair: Pair, result: dict[str, Tensor], register: Callable[[Pair], Tensor]) -> dict[str, dict]:
-    """The figures of one pair: ``{protocol: {"before": {...}, "after": {...}}}``, empty without registration.
+def score(
+    pair: Pair, registration: Registration, register: Callable[[Tensor, Tensor], Registration], protocols: Sequence[str]
+) -> dict[str, dict]:
+    """The figures of one registered pair: ``{protocol: {"before": {...}, "after": {...}}}``.
 
-    ``result`` holds ``ir``, ``vi``, ``registered`` ``(C, H, W)``, ``flow_ir2vi`` ``(2, H, W)`` and ``valid``;
-    ``register`` gives the flow ``(2, h, w)`` of a cropped pair.
+    ``pair`` is in VI's frame, ``registration`` a batch of one. With a true flow the ``protocols`` are scored, else
+    "alignment"; "band_free" registers the cropped pair by ``register``.
     """
-    if "flow_ir2vi" not in result:
-        return {}
     if pair.flow is None or pair.ir_warp is None:
-        return {"alignment": _alignment(result)}
-    scores = {"official": _errors(result["flow_ir2vi"], pair.flow)}
-    cropped = without_band(pair)
+        return {"alignment": _alignment(pair, registration)}
+    scores = {}
+    if "official" in protocols:
+        scores["official"] = _errors(registration.flow_ir2vi[0], pair.flow)
+    cropped = without_band(pair) if "band_free" in protocols else None
     if cropped is not None:
-        scores["band_free"] = _errors(register(cropped), cropped.flow)
+        scores["band_free"] = _errors(register(cropped.ir_warp[None], cropped.vi[None]).flow_ir2vi[0], cropped.flow)
     return scores
 
 
@@ -51,17 +54,16 @@ def without_band(pair: Pair) -> Pair | None:
 
 
 def _errors(estimated: Tensor, true: Tensor) -> dict[str, dict[str, float]]:
-    still = torch.zeros_like(true)
-    return {
-        "before": registration_metrics(still[None], true[None]),
-        "after": registration_metrics(estimated[None], true[None]),
-    }
+    flows = {"before": torch.zeros_like(true), "after": estimated.cpu()}
+    return {when: registration_metrics(flow[None], true[None]) for when, flow in flows.items()}
 
 
-def _alignment(result: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+def _alignment(pair: Pair, registration: Registration) -> dict[str, dict[str, float]]:
     """Both states over the same pixels: the largest central rectangle that the registered image fills."""
-    rows, columns = central_rectangle(result["valid"][0])
-    ir, registered, vi = (gray_levels(result[key][:, rows, columns]) for key in ("ir", "registered", "vi"))
+    rows, columns = central_rectangle(registration.valid[0, 0].cpu())
+    given = pair.ir if pair.ir_warp is None else pair.ir_warp
+    images = (given, registration.registered[0].cpu(), pair.vi)
+    ir, registered, vi = (gray_levels(image[:, rows, columns]) for image in images)
     return {"before": alignment_metrics(ir, vi), "after": alignment_metrics(registered, vi)}
 
 
@@ -81,7 +83,7 @@ def summarise(scores: list[dict[str, dict]]) -> dict:
     The official means also stand directly below "registration", as "before" and "after".
     """
     registration = {}
-    for protocol in PROTOCOLS:
+    for protocol in (*PROTOCOLS, "alignment"):
         scored = [s[protocol] for s in scores if protocol in s]
         if scored:
             stages = {when: [s[when] for s in scored] for when in ("before", "after")}

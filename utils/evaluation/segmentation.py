@@ -15,20 +15,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from datasets.paired import Pair, read_label
-from models.bisenet import CLASSES
-from models.superfusion import SMALLEST_SIDE
+from models.results import SMALLEST_SIDE
+from utils.classes import CLASS_COLOURS, class_names
 from utils.colour import luminance
 from utils.errors import UserError
-from utils.figures.plots import CLASS_COLOURS, class_overlay, legend, sheet
 from utils.files.images import read_image, write_bytes
 from utils.metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
-
-NO_LABEL = 255
-
-
-def class_names(num_classes: int) -> tuple[str, ...]:
-    """MSRS's names of its nine classes; numbers for any other set of classes."""
-    return CLASSES if num_classes == len(CLASSES) else tuple(f"class {index}" for index in range(num_classes))
 
 
 @torch.no_grad()
@@ -66,30 +58,7 @@ def write_class_map(path: str | Path, classes: Tensor) -> None:
     write_bytes(path, data.getvalue())
 
 
-def class_sheet(
-    caption: str,
-    image: Tensor,
-    classes: Tensor,
-    label: Tensor | None,
-    num_classes: int,
-    beside: dict[str, Tensor] | None = None,
-) -> Tensor:
-    """A sheet of ``image`` ``(1 or 3, H, W)``, ``classes`` over it, ``label`` over it if there is one, and a legend.
-
-    ``beside`` are captioned images that stand first. The legend names the classes present. Returns ``(3, H', W')``.
-    """
-    panels = (beside or {}) | {caption: image, "classes found": class_overlay(image, classes)}
-    present = classes.unique()
-    if label is not None:
-        panels["label"] = class_overlay(image, label)
-        present = torch.cat((present, label.unique())).unique()
-    picture = sheet(panels, columns=2 if len(panels) % 3 == 1 else min(3, len(panels)))
-    names = class_names(num_classes)
-    entries = {index: "no label" if index == NO_LABEL else names[index] for index in present.tolist()}
-    return torch.cat((picture, legend(entries, picture.shape[-1])), dim=1)
-
-
-def figures(matrices: Sequence[Tensor]) -> dict[str, float | None]:
+def iou_figures(matrices: Sequence[Tensor]) -> dict[str, float | None]:
     """IoU in [0, 1] by the name of its class, then "mIoU", of the sum of the images' confusion matrices ``(C, C)``.
 
     None stands for a class that is neither labelled nor predicted.
@@ -155,5 +124,5 @@ def score_segmentations(pairs: Dataset, sources: dict[str, Source], num_classes:
                 problems.append(str(error))
             except ValueError as error:
                 problems.append(f"{method}, {name}: {error}")
-    rows = [{"method": method, "images": len(own)} | figures(own) for method, own in matrices.items() if own]
+    rows = [{"method": method, "images": len(own)} | iou_figures(own) for method, own in matrices.items() if own]
     return rows, problems

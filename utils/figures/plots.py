@@ -3,7 +3,6 @@
 Images are float32 ``(C, H, W)`` in [0, 1]; flows are ``(2, H, W)`` in pixels (convention: :mod:`models.warping`).
 """
 
-import colorsys
 import math
 
 import cv2
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from models.structural_inputs import gradient_magnitude
 from models.warping import pixel_grid, valid_mask
+from utils.classes import CLASS_COLOURS
 from utils.colour import luminance
 
 _PURPLE = (0.75, 0.1, 1.0)
@@ -25,21 +25,6 @@ _WHEEL_KNOTS = (0, 15, 21, 25, 36, 49)
 _WHEEL_STEPS = 55
 _BOX_COLOURS = ((0.95, 0.15, 0.15), (0.1, 0.8, 0.2), (0.2, 0.45, 1.0), (1.0, 0.75, 0.0))
 _GAP = 4  # pixels between the parts of a comparison
-
-
-def _class_colours() -> np.ndarray:
-    """A fixed colour for every value of a class map: ``(256, 3)`` uint8, black for 0, gray for 255 (no label).
-
-    The first nine keep the hues in which MSRS's classes are usually drawn, made bright enough for images of the night.
-    """
-    given = [(0, 0, 0), (165, 70, 255), (255, 225, 0), (0, 200, 255), (60, 90, 255), (150, 200, 30), (0, 210, 140)]
-    given += [(255, 140, 190), (255, 100, 0)]
-    turns = [index * 0.618034 % 1 for index in range(len(given), 255)]  # steps of the golden ratio: no two hues meet
-    further = [[round(255 * channel) for channel in colorsys.hsv_to_rgb(turn, 0.8, 1)] for turn in turns]
-    return np.array([*given, *further, (128, 128, 128)], np.uint8)
-
-
-CLASS_COLOURS = _class_colours()
 
 
 def gradient_overlay(moving: Tensor, fixed: Tensor) -> Tensor:

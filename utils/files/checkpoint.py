@@ -14,21 +14,19 @@ from utils.errors import UserError
 from utils.files.images import write_bytes
 
 
-def save_checkpoint(path: str | Path, model: nn.Module, **about: Any) -> None:
-    """Write ``model``, whose attribute ``architecture`` holds its constructor arguments, to a safetensors file.
+def write_weights(path: str | Path, model: nn.Module, **about: Any) -> None:
+    """Write the weights of ``model`` to a safetensors file, with ``about`` in its metadata, each value as JSON.
 
-    ``about`` (recipe, data, step, metrics ...) goes into the metadata, each value as JSON. The file appears whole or
-    not at all.
+    The file appears whole or not at all.
     """
-    metadata = {"kind": type(model).__name__, "architecture": model.architecture} | about
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(path, safetensors.torch.save(tensors, {k: json.dumps(v) for k, v in metadata.items()}))
+    write_bytes(path, safetensors.torch.save(tensors, {k: json.dumps(v) for k, v in about.items()}))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a checkpoint without running any code in it.
 
-    Returns (tensors by name, metadata) of a file of :func:`save_checkpoint`; for a PyTorch file (loaded with
+    Returns (tensors by name, metadata) of a file of :func:`write_weights`; for a PyTorch file (loaded with
     ``weights_only=True``) whatever dictionary it holds, and empty metadata. Raises UserError if it is neither.
     """
     path = Path(path)

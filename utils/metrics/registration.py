@@ -14,26 +14,6 @@ from models.warping import compose, invert, valid_mask
 _SHARES = (1, 3, 5)
 
 
-def central_rectangle(valid: Tensor) -> tuple[slice, slice]:
-    """The largest rectangle about the centre of ``valid`` ``(H, W)`` in which it is set everywhere: rows, columns.
-
-    Cropped to that of ``valid_mask(d)``, a deformed image shows no black band, whose outline would betray d (the
-    band-free protocol). Raises ValueError if the centre itself is not set.
-    """
-    height, width = valid.shape
-    inside = valid > 0
-    inside = inside & inside.flip(0) & inside.flip(1) & inside.flip(0, 1)
-    quarter = inside[height // 2 :, width // 2 :].int()  # row by row outwards from the centre
-    half_widths = quarter.cumprod(dim=1).sum(dim=1).cummin(dim=0).values
-    rows = 2 * torch.arange(1, len(quarter) + 1, device=valid.device) - height % 2
-    areas = rows * (2 * half_widths - width % 2) * (half_widths > 0)
-    best = int(areas.argmax())
-    if areas[best] <= 0:
-        raise ValueError("the centre of the image is not valid; there is no central rectangle")
-    bottom, right = height // 2 + best + 1, width // 2 + int(half_widths[best])
-    return slice(height - bottom, bottom), slice(width - right, right)
-
-
 def end_point_error(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """``|phi(p) - phi*(p)|`` ``(B, 1, H, W)`` in pixels, and the valid mask of the same shape."""
     inverse = invert(true)

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from datasets.crops import held_out, open_set
-from datasets.make_test_set import deform
+from datasets.deformation import deform
 from datasets.paired import Pair
 from models import BiSeNet, SuperFusion
-from models.superfusion import SMALLEST_SIDE
+from models.results import SMALLEST_SIDE
 from utils.errors import UserError
 from utils.evaluation.protocols import without_band
-from utils.evaluation.segmentation import class_sheet, segment
+from utils.evaluation.segmentation import segment
+from utils.figures.pair_sheet import class_sheet
 from utils.figures.plots import flow_colours, sheet
 from utils.files.results import means
 from utils.metrics.fusion import PAPER, fusion_metrics, gray_levels
@@ -53,7 +54,7 @@ def registration_scores(model: SuperFusion, pairs: list[Pair], device: torch.dev
     for pair in pairs:
         for protocol, case in (("EPE_official", pair), ("EPE_band_free", without_band(pair))):
             if case is not None:
-                flow = model.register(case.ir_warp[None].to(device), case.vi[None].to(device))["flow_ir2vi"].cpu()
+                flow = model.register(case.ir_warp[None].to(device), case.vi[None].to(device)).flow_ir2vi.cpu()
                 error, valid = end_point_error(flow, case.flow[None])
                 errors[protocol].append(float(error[valid > 0].mean()))
     return {protocol: statistics.fmean(values) if values else math.nan for protocol, values in errors.items()}
@@ -94,14 +95,13 @@ def registration_sheets(model: SuperFusion, pairs: list[Pair], device: torch.dev
     sheets = {}
     for pair in pairs[:_SHEETS]:
         result = model(pair.ir_warp[None].to(device), pair.vi[None].to(device))
-        result = {key: value[0].cpu() for key, value in result.items()}
         sheets[pair.name] = sheet(
             {
                 "visible (VI)": pair.vi,
                 "infrared (IR), deformed": pair.ir_warp,
-                "flow": flow_colours(result["flow_ir2vi"]),
-                "IR registered": result["registered"],
-                "fused": result["fused"],
+                "flow": flow_colours(result.flow_ir2vi[0].cpu()),
+                "IR registered": result.registered[0].cpu(),
+                "fused": result.fused[0].cpu(),
             }
         )
     return sheets

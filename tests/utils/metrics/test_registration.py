@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from datasets.deformation import TEST, random_deformation
-from models.warping import valid_mask
-from utils.metrics.registration import central_rectangle, folding, registration_metrics
+from models.warping import central_rectangle, valid_mask
+from utils.metrics.registration import folding, registration_metrics
 
 
 def shift(dx, dy, height=40, width=60):

@@ -1,0 +1,110 @@
+"""Score result folders of any number of methods on the pairs of a data set; tables and curves of the scores."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from datasets.paired import Pair, PairedFolders
+from utils.errors import UserError
+from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow
+from utils.figures.curves import cumulative_curves, trade_off
+from utils.figures.tables import latex, markdown, summarise
+from utils.files.images import read_image, write_bytes
+from utils.files.results import write_csv
+from utils.metrics.alignment import alignment_metrics
+from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
+from utils.metrics.registration import registration_metrics
+
+
+def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
+    """The fusion metrics that ``--metrics`` asks for; UserError names those that do not exist."""
+    names = {"all": tuple(METRICS), "paper": PAPER, "none": ()}.get(choice, tuple(choice.split(",")))
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        known = ", ".join(METRICS)
+        raise UserError(f"--metrics: unknown {', '.join(unknown)}; use all, paper, none or names of {known}")
+    return names + (tuple(PAPER_SCALE) if paper_scale else ())
+
+
+def in_summary(kind: str, metrics: tuple[str, ...]) -> bool:
+    """Whether files of ``kind`` have figures of their own; those of class maps are for all images together."""
+    return kind != "seg" and (kind != "fused" or bool(metrics))
+
+
+def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> dict[str, float]:
+    """The figures of one result file of ``kind``, by column."""
+    if kind == "fused":
+        return fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(read_image(path)), metrics)
+    if kind == "flow":
+        return registration_metrics(read_estimated_flow(path)[None], pair.flow[None])
+    given = {"before": pair.ir if pair.ir_warp is None else pair.ir_warp, "after": read_image(path)}
+    scored = {when: alignment_metrics(gray_levels(image), gray_levels(pair.vi)) for when, image in given.items()}
+    return {f"{name}_{when}": value for when, figures in scored.items() for name, value in figures.items()}
+
+
+def score_pair(
+    pairs: PairedFolders, methods: list[Results], metrics: tuple[str, ...], index: int
+) -> tuple[list[dict], list[str]]:
+    """Score all methods on one pair; returns a row for each method and a line for each file that failed."""
+    name = pairs.names[index]
+    try:
+        pair = pairs[index].in_vi_frame()
+    except (UserError, ValueError) as error:
+        return [], [str(error) if isinstance(error, UserError) else f"{name}: {error}"]
+    rows, problems = [], []
+    for results in methods:
+        row = {}
+        for kind, files in results.files.items():
+            if name not in files or not in_summary(kind, metrics):
+                continue
+            try:
+                row |= score_file(kind, files[name], pair, metrics)
+            except UserError as error:
+                problems.append(str(error))
+            except ValueError as error:
+                problems.append(f"{files[name]}: {error}")
+        if row:
+            rows.append({"method": results.method, "name": name} | row)
+    return rows, problems
+
+
+def score_all(
+    pairs: PairedFolders, methods: list[Results], metrics: tuple[str, ...], workers: int
+) -> tuple[list[dict], list[str]]:
+    """Score every pair, in processes if ``workers`` > 1; rows are sorted by method, then name."""
+    score = partial(score_pair, pairs, methods, metrics)
+    bar = partial(tqdm, total=len(pairs), unit="pair", disable=None)
+    if workers == 1:
+        scored = list(bar(map(score, range(len(pairs)))))
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            scored = list(bar(pool.map(score, range(len(pairs)))))
+    rows = [row for own, _ in scored for row in own]
+    order = {results.method: rank for rank, results in enumerate(methods)}
+    return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines in scored for line in lines]
+
+
+def score_methods(
+    pairs: PairedFolders, methods: list[Results], metrics: tuple[str, ...], out: Path, workers: int
+) -> list[str]:
+    """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line for each thing missing."""
+    problems = [line for results in methods for line in missing_files(results, pairs.names)]
+    rows, failures = [], []
+    if any(in_summary(kind, metrics) for results in methods for kind in results.files):
+        rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)))
+    if rows:
+        summary = summarise(rows)
+        write_csv(out / "per_image.csv", rows)
+        write_csv(out / "summary.csv", summary)
+        write_bytes(out / "summary.md", markdown(summary).encode())
+        write_bytes(out / "summary.tex", latex(summary).encode())
+        write_bytes(out / "curves.png", cumulative_curves(rows))
+        if (figure := trade_off(summary)) is not None:
+            write_bytes(out / "trade_off.png", figure)
+        print(markdown(summary) + f"\ntables and curves in {out}/")
+    return problems + failures

@@ -1,0 +1,103 @@
+"""The sheet of one pair: what was given, what registration, fusion and segmentation made of it, at a glance."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.warping import resize_flow
+from utils.classes import NO_LABEL, class_names
+from utils.figures.plots import (
+    checkerboard,
+    class_overlay,
+    flow_colours,
+    gradient_overlay,
+    legend,
+    sheet,
+    warped_grid,
+)
+
+# The longer side of a panel, in pixels: a screen shows no more.
+PANEL_SIDE = 1280
+
+CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fused"}
+
+
+@dataclass
+class Pictures:
+    """What a sheet shows: images ``(1 or 3, H, W)`` in [0, 1], the flow ``(2, H, W)``, class maps ``(H, W)``.
+
+    ``ir`` is the image as given, ``aligned`` the undeformed one of a test set.
+    """
+
+    vi: Tensor
+    ir: Tensor
+    aligned: Tensor | None = None
+    registered: Tensor | None = None
+    flow_ir2vi: Tensor | None = None
+    fused: Tensor | None = None
+    classes: Tensor | None = None
+    label: Tensor | None = None
+
+    def reduced(self) -> "Pictures":
+        """The same with a longer side of at most ``PANEL_SIDE``."""
+        height, width = self.vi.shape[-2:]
+        scale = PANEL_SIDE / max(height, width)
+        if scale >= 1:
+            return self
+        size = [max(1, round(side * scale)) for side in (height, width)]
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: _reduce(x, size) for name, x in given.items() if x is not None})
+
+
+def _reduce(x: Tensor, size: list[int]) -> Tensor:
+    if x.ndim == 2:
+        return F.interpolate(x[None, None].float(), size, mode="nearest-exact")[0, 0].to(x.dtype)
+    return resize_flow(x[None], size)[0] if len(x) == 2 else F.interpolate(x[None], size, mode="area")[0]
+
+
+def pair_sheet(pictures: Pictures, segmented: str | None = None, num_classes: int = 0) -> Tensor:
+    """The sheet of one pair, ``(3, H', W')``.
+
+    With ``classes``, ``segmented`` names the picture they were found in ("vi", "ir" or "fused"), of ``num_classes``.
+    """
+    pictures = pictures.reduced()
+    panels = {CAPTIONS["vi"]: pictures.vi, CAPTIONS["ir"]: pictures.ir}
+    if pictures.fused is not None:
+        panels[CAPTIONS["fused"]] = pictures.fused
+    if pictures.registered is not None:
+        panels["IR registered"] = pictures.registered
+        below, where = (pictures.vi, "VI") if pictures.aligned is None else (pictures.aligned, "aligned IR")
+        panels[f"before: IR gradients on {where}"] = gradient_overlay(pictures.ir, below)
+        panels[f"after: IR gradients on {where}"] = gradient_overlay(pictures.registered, below)
+        panels["checkerboard of VI and registered IR"] = checkerboard(pictures.vi, pictures.registered)
+        panels["flow: hue for direction, saturation for length"] = flow_colours(pictures.flow_ir2vi)
+        panels["flow: what it makes of a grid"] = warped_grid(pictures.flow_ir2vi)
+    if pictures.classes is None:
+        return sheet(panels)
+    image = getattr(pictures, segmented)
+    return class_sheet(CAPTIONS[segmented], image, pictures.classes, pictures.label, num_classes, panels)
+
+
+def class_sheet(
+    caption: str,
+    image: Tensor,
+    classes: Tensor,
+    label: Tensor | None,
+    num_classes: int,
+    beside: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """A sheet of ``image`` ``(1 or 3, H, W)``, ``classes`` over it, ``label`` over it if there is one, and a legend.
+
+    ``beside`` are captioned images that stand first. The legend names the classes present. Returns ``(3, H', W')``.
+    """
+    panels = (beside or {}) | {caption: image, "classes found": class_overlay(image, classes)}
+    present = classes.unique()
+    if label is not None:
+        panels["label"] = class_overlay(image, label)
+        present = torch.cat((present, label.unique())).unique()
+    picture = sheet(panels, columns=2 if len(panels) % 3 == 1 else min(3, len(panels)))
+    names = class_names(num_classes)
+    entries = {index: "no label" if index == NO_LABEL else names[index] for index in present.tolist()}
+    return torch.cat((picture, legend(entries, picture.shape[-1])), dim=1)
