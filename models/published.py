@@ -15,7 +15,7 @@ from models.dense_matcher import DenseMatcher
 from models.fusion_net import FusionNet
 from models.scan import DIRECTIONS
 from models.superfusion import SuperFusion
-from models.warping import published_to_flow, warp
+from models.warping import per_axis, published_to_flow, warp
 from utils.errors import UserError
 
 
@@ -52,7 +52,7 @@ class PublishedMatcher(DenseMatcher):
 def _span(field: Tensor) -> Tensor:
     """(w - 1, h - 1) as ``(1, 2, 1, 1)``."""
     height, width = field.shape[-2:]
-    return field.new_tensor([width - 1, height - 1]).view(1, 2, 1, 1)
+    return per_axis(width - 1, height - 1, like=field)
 
 
 def _resize(field: Tensor, size: tuple[int, int]) -> Tensor:

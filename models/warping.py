@@ -63,7 +63,7 @@ def valid_mask(flow: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """
     height, width = size or flow.shape[-2:]
     position = pixel_grid(*flow.shape[-2:], like=flow) + flow
-    last = _per_axis(width - 1, height - 1, like=flow)
+    last = per_axis(width - 1, height - 1, like=flow)
     inside = (position >= -_EDGE_TOLERANCE) & (position <= last + _EDGE_TOLERANCE)
     return inside.all(dim=1, keepdim=True).to(flow.dtype)
 
@@ -112,7 +112,7 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = flow.shape[-2:]
     if (height, width) == tuple(size):
         return flow
-    scale = _per_axis(size[1] / width, size[0] / height, like=flow)
+    scale = per_axis(size[1] / width, size[0] / height, like=flow)
     return F.interpolate(flow, size=size, mode="bilinear", align_corners=False) * scale
 
 
@@ -164,7 +164,7 @@ def published_to_flow(displacement: Tensor) -> Tensor:
     """
     height, width = displacement.shape[-2:]
     pixel = pixel_grid(height, width, like=displacement)
-    size = _per_axis(width, height, like=pixel)
+    size = per_axis(width, height, like=pixel)
     return pixel / (size - 1) - 0.5 + displacement * size / 2
 
 
@@ -172,10 +172,11 @@ def flow_to_published(flow: Tensor) -> Tensor:
     """The inverse of :func:`published_to_flow`: pixels to the published networks' normalised displacement."""
     height, width = flow.shape[-2:]
     pixel = pixel_grid(height, width, like=flow)
-    size = _per_axis(width, height, like=flow)
+    size = per_axis(width, height, like=flow)
     return (flow + 0.5 - pixel / (size - 1)) * 2 / size
 
 
-def _per_axis(x: float, y: float, like: Tensor) -> Tensor:
-    """A value for each channel of a flow: ``(1, 2, 1, 1)``."""
-    return like.new_tensor([x, y]).view(1, 2, 1, 1)
+def per_axis(x: float, y: float, like: Tensor) -> Tensor:
+    """A value for each channel of a flow, on its device: ``(1, 2, 1, 1)``."""
+    # Not like.new_tensor, which would write a size into an exported graph as a constant.
+    return torch.tensor([x, y], device=like.device, dtype=like.dtype).view(1, 2, 1, 1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datasets import make_test_set, paired
+from datasets import deformation, paired
 from datasets.make_test_set import main
 from models.warping import central_rectangle, valid_mask, warp
 from utils.errors import UserError
@@ -82,6 +82,6 @@ def test_a_set_is_never_overwritten(aligned):
 
 
 def test_a_deformation_that_leaves_nothing(monkeypatch, aligned):
-    monkeypatch.setattr(make_test_set, "true_displacement", lambda name, size, seed: torch.full((1, 2, *size), 1e4))
-    with pytest.raises(UserError, match="a: .*no central rectangle; choose another --seed"):
+    monkeypatch.setattr(deformation, "true_displacement", lambda name, size, seed: torch.full((1, 2, *size), 1e4))
+    with pytest.raises(UserError, match="a: .*no central rectangle; choose another seed"):
         make(aligned, "root", "--band", "none")

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from models import BiSeNet, SuperFusion
-from models.dense_matcher import cost_volume
+from models.blending import blend, share_of_fused
+from models.correlation import cost_volume
+from models.dense_matcher import DenseMatcher
 from models.fusion_net import FusionNet
 from models.gsam import GSAM
+from models.published import published_superfusion
 from models.structural_inputs import structural_channels
 from models.warping import compose, valid_mask, warp
 
@@ -21,37 +24,38 @@ def model():
     return SuperFusion().eval()
 
 
-@pytest.mark.parametrize("published", [False, True])
-def test_published_parameter_counts(published):
-    model = SuperFusion(published=published)
+@pytest.mark.parametrize("make", [SuperFusion, published_superfusion])
+def test_published_parameter_counts(make):
+    model = make()
     assert count(model.matcher) == 1_823_688
     assert count(model.fusion) == 138_741
     assert count(BiSeNet(num_classes=9)) == 12_894_080
 
 
-@pytest.mark.parametrize("published", [False, True])
+@pytest.mark.parametrize("make", [SuperFusion, published_superfusion])
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 40)])
-def test_any_size_and_channel_count(size, published):
+def test_any_size_and_channel_count(size, make):
     torch.manual_seed(0)
-    model = SuperFusion(published=published).eval()
+    model = make().eval()
     with torch.no_grad():
         for batch, c_ir, c_vi in ((1, 1, 3), (2, 3, 1)):
             result = model(torch.rand(batch, c_ir, *size), torch.rand(batch, c_vi, *size))
-            assert result["registered"].shape == (batch, c_ir, *size)
-            assert result["flow_ir2vi"].shape == (batch, 2, *size)
-            assert result["valid"].shape == (batch, 1, *size)
-            assert result["fused"].shape == (batch, 3, *size)
-            assert 0 <= result["fused"].min() and result["fused"].max() <= 1
+            assert result.registered.shape == (batch, c_ir, *size)
+            assert result.flow_ir2vi.shape == (batch, 2, *size)
+            assert result.valid.shape == (batch, 1, *size)
+            assert result.fused.shape == (batch, 3, *size)
+            assert 0 <= result.fused.min() and result.fused.max() <= 1
 
 
-def test_forward_is_register_then_fuse(model):
+def test_forward_registers_fuses_and_blends(model):
     ir, vi = torch.rand(1, 1, 40, 48), torch.rand(1, 3, 40, 48)
     with torch.no_grad():
         result, registered = model(ir, vi), model.register(ir, vi)
-        assert torch.equal(result["flow_ir2vi"], registered["flow_ir2vi"])
-        assert torch.allclose(result["registered"], warp(ir, result["flow_ir2vi"]))
-        assert torch.equal(result["valid"], valid_mask(result["flow_ir2vi"]))
-        assert torch.equal(result["fused"], model.fuse(result["registered"], vi))
+        assert torch.equal(result.flow_ir2vi, registered.flow_ir2vi)
+        assert torch.allclose(result.registered, warp(ir, result.flow_ir2vi))
+        assert torch.equal(result.valid, valid_mask(result.flow_ir2vi))
+        fused, share = model.fuse(result.registered, vi), share_of_fused(ir, registered)
+        assert torch.equal(result.fused, blend(fused, vi, share))
 
 
 def test_later_passes_refine_what_earlier_ones_found():
@@ -63,10 +67,10 @@ def test_later_passes_refine_what_earlier_ones_found():
     ir, vi = torch.rand(1, 1, 64, 80), torch.rand(1, 3, 64, 80)
     with torch.no_grad():
         first = once.register(ir, vi)
-        second = once.register(first["registered"], vi)["flow_ir2vi"]
-        flow = twice.register(ir, vi)["flow_ir2vi"]
-    assert first["flow_ir2vi"].abs().mean() > 0.5
-    assert torch.allclose(flow, compose(first["flow_ir2vi"], second), atol=1e-4)
+        second = once.register(first.registered, vi).flow_ir2vi
+        flow = twice.register(ir, vi).flow_ir2vi
+    assert first.flow_ir2vi.abs().mean() > 0.5
+    assert torch.allclose(flow, compose(first.flow_ir2vi, second), atol=1e-4)
 
 
 def test_a_batch_gives_what_its_pairs_give_alone(model):
@@ -74,16 +78,16 @@ def test_a_batch_gives_what_its_pairs_give_alone(model):
     with torch.no_grad():
         together = model(ir, vi)
         alone = model(ir[1:], vi[1:])
-    for name in alone:
-        assert torch.allclose(together[name][1:], alone[name], atol=1e-4), name
+    for name in ("registered", "flow_ir2vi", "valid", "fused"):
+        assert torch.allclose(getattr(together, name)[1:], getattr(alone, name), atol=1e-4), name
 
 
 def test_a_gray_image_is_an_rgb_image_of_equal_channels(model):
     ir, vi = torch.rand(1, 1, 32, 32), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         gray, rgb = model(ir, vi), model(ir.expand(-1, 3, -1, -1), vi)
-    assert torch.allclose(gray["flow_ir2vi"], rgb["flow_ir2vi"], atol=1e-4)
-    assert torch.allclose(gray["fused"], rgb["fused"], atol=1e-4)
+    assert torch.allclose(gray.flow_ir2vi, rgb.flow_ir2vi, atol=1e-4)
+    assert torch.allclose(gray.fused, rgb.fused, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_unfit_inputs_are_refused(model, ir, vi, message):
 
 def test_unknown_matching_options_are_refused():
     with pytest.raises(ValueError, match="correlation"):
-        SuperFusion(correlation="cosin")
+        DenseMatcher(correlation="cosin")
 
 
 @pytest.mark.parametrize("correlation, best", [("squared", torch.argmin), ("cosine", torch.argmax)])
@@ -187,4 +191,4 @@ def test_cuda_gives_what_the_cpu_gives(model):
     with torch.no_grad():
         expected, result = model(ir, vi), model.cuda()(ir.cuda(), vi.cuda())
     model.cpu()
-    assert torch.allclose(result["flow_ir2vi"].cpu(), expected["flow_ir2vi"], atol=0.05)
+    assert torch.allclose(result.flow_ir2vi.cpu(), expected.flow_ir2vi, atol=0.05)

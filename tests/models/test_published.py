@@ -54,13 +54,13 @@ def test_a_released_file_gives_the_same_network(source, tmp_path):
     ir, vi = torch.rand(1, 3, 32, 40), torch.rand(1, 3, 32, 40)
     with torch.no_grad():
         expected, result = source(ir, vi), model(ir, vi)
-    for name in expected:
-        assert torch.equal(result[name], expected[name]), name
+    for name in ("registered", "flow_ir2vi", "valid", "fused"):
+        assert torch.equal(getattr(result, name), getattr(expected, name)), name
 
 
 def test_a_released_file_does_not_load_into_our_default(source, tmp_path):
     torch.save(released(source), tmp_path / "MSRS.pth")
-    with pytest.raises(UserError, match="published=True"):
+    with pytest.raises(UserError, match="PublishedMatcher"):
         load_weights(SuperFusion(), tmp_path / "MSRS.pth")
 
 
@@ -121,16 +121,16 @@ def test_outputs_of_the_published_networks(networks, size):
     ir, vi = reference.pop("ir"), reference.pop("vi")
     with torch.no_grad():
         flows = model.matcher(ir, vi, directions=("ir2vi", "vi2ir"))
-        result = model(ir, vi)
+        result = model.register(ir, vi)
         logits, auxiliary = segmenter(vi)
         ours = {
             "flow_ir2vis": flow_to_published(flows["ir2vi"][-1]),
             "flow_vis2ir": flow_to_published(flows["vi2ir"][-1]),
             # The reference feeds the networks' raw channels here, without the conversion to luminance.
             "fusion_y": model.fusion(ir[:, :1], vi[:, :1]),
-            "registered": result["registered"],
+            "registered": result.registered,
             "fused_rgb": model.fuse(ir, vi),
-            "registered_fused_rgb": result["fused"],
+            "registered_fused_rgb": model.fuse(result.registered, vi),
             "seg": logits,
             "seg_aux": auxiliary,
         }

@@ -6,14 +6,18 @@ import pytest
 import torch
 
 from models import BiSeNet, SuperFusion, load_model, load_weights
+from models.build import architecture
+from models.dense_matcher import DenseMatcher
+from models.published import published_superfusion
+from models.weights import save_checkpoint
 from utils.errors import UserError
-from utils.files.checkpoint import read_weights, save_checkpoint
+from utils.files.checkpoint import read_weights, write_weights
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(1)
-    model = SuperFusion(cost_dilation=2).eval()
+    model = SuperFusion(DenseMatcher(cost_dilation=2)).eval()
     path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
     save_checkpoint(path, model, recipe={"lr": 1e-3}, step=7, metrics={"EPE": 1.5})
     return path, model
@@ -22,20 +26,43 @@ def checkpoint(tmp_path_factory):
 def test_a_checkpoint_rebuilds_its_own_model(checkpoint):
     path, model = checkpoint
     rebuilt = load_model(path)
-    assert rebuilt.architecture == model.architecture and rebuilt.architecture["cost_dilation"] == 2
+    assert architecture(rebuilt) == architecture(model) and rebuilt.matcher.architecture["cost_dilation"] == 2
     assert not rebuilt.training
     ir, vi = torch.rand(1, 1, 32, 32), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(rebuilt(ir, vi)["fused"], model(ir, vi)["fused"])
+        assert torch.equal(rebuilt(ir, vi).fused, model(ir, vi).fused)
+
+
+@pytest.mark.parametrize(
+    ("saved", "made"),
+    [
+        (
+            dict(published=False, passes=[0.5], correlation="squared", cost_dilation=2, cost_sigma=2.0, inputs="rgb")
+            | dict(field="pixel"),
+            lambda: SuperFusion(DenseMatcher("squared", 2, 2.0, "rgb"), passes=(0.5,)),
+        ),
+        (
+            dict(published=True, passes=[1.0], correlation="squared", cost_dilation=4, cost_sigma=3.0, inputs="rgb")
+            | dict(field="published"),
+            published_superfusion,
+        ),
+    ],
+    ids=["ours", "published"],
+)
+def test_checkpoints_of_the_first_format_load(tmp_path, saved, made):
+    model = made().eval()
+    write_weights(tmp_path / "old.safetensors", model, kind="SuperFusion", architecture=saved)
+    assert architecture(load_model(tmp_path / "old.safetensors")) == architecture(model)
+    load_weights(made(), tmp_path / "old.safetensors")
 
 
 def test_metadata_round_trip(checkpoint):
-    metadata = load_weights(SuperFusion(cost_dilation=2), checkpoint[0])
+    metadata = load_weights(SuperFusion(DenseMatcher(cost_dilation=2)), checkpoint[0])
     assert metadata["recipe"] == {"lr": 1e-3} and metadata["step"] == 7 and metadata["metrics"] == {"EPE": 1.5}
 
 
 def test_another_architecture_or_kind_is_refused(checkpoint):
-    with pytest.raises(UserError, match="cost_dilation=2"):
+    with pytest.raises(UserError, match="'cost_dilation': 2"):
         load_weights(SuperFusion(), checkpoint[0])
     with pytest.raises(UserError, match="not of BiSeNet"):
         load_weights(BiSeNet(), checkpoint[0])

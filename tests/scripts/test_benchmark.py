@@ -1,6 +1,7 @@
 """The benchmark: what it compares does the same work, and its tables add up."""
 
 import functools
+from collections import Counter
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ import benchmark
 import datasets.sample
 from datasets.scene import render_scene
 from models import SuperFusion
-from models.scan import BACKENDS, backends_for
+from models.forms import computed_as
+from models.published import published_superfusion
+from models.scan import backends_for
 from utils.benchmark import inference
 from utils.benchmark.measure import alone, markdown, peak_memory, seconds
-from utils.benchmark.plain import make_plain
+from utils.benchmark.plain import PLAIN
 
 CPU = torch.device("cpu")
 
@@ -77,20 +80,27 @@ def test_the_table_of_the_scan(monkeypatch, capsys, tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("published", [False, True])
-def test_plain_is_the_same_network(published):
-    def make() -> SuperFusion:
-        torch.manual_seed(0)
-        return SuperFusion(published=published).eval()
-
+@pytest.mark.parametrize("make", [SuperFusion, published_superfusion])
+def test_plain_is_the_same_network(make):
+    torch.manual_seed(0)
+    model = make().eval()
     ir, vi = torch.rand(1, 3, 40, 48), torch.rand(1, 3, 40, 48)
-    ours, plain = make(), make_plain(make())
-    scans = [module.scan for module in plain.modules() if hasattr(module, "scan")]
-    assert scans and all(scan.__name__ == BACKENDS["reference"][1] for scan in scans)
+    calls = Counter()
+
+    def counted(name, form):
+        def call(*args, **options):
+            calls[name] += 1
+            return form(*args, **options)
+
+        return call
+
     with torch.no_grad():
-        flow, expected = (model.register(ir, vi)["flow_ir2vi"] for model in (plain, ours))
-        assert torch.allclose(flow, expected, atol=1e-4) and expected.abs().max() > 1e-3
-        assert torch.allclose(plain.fuse(ir, vi), ours.fuse(ir, vi), atol=1e-5)
+        expected, fused = model.register(ir, vi).flow_ir2vi, model.fuse(ir, vi)
+        with computed_as({name: counted(name, form) for name, form in PLAIN.items()}):
+            flow, plain_fused = model.register(ir, vi).flow_ir2vi, model.fuse(ir, vi)
+    assert torch.allclose(flow, expected, atol=1e-4) and expected.abs().max() > 1e-3
+    assert torch.allclose(plain_fused, fused, atol=1e-5)
+    assert calls == {"scan": 2, "cost_volume": 2 * len(model.passes)}
 
 
 def test_timing_and_memory():

@@ -14,10 +14,11 @@ import test as test_script
 from datasets.paired import read_label
 from models import BiSeNet, SuperFusion, load_segmenter
 from models.weights import save_checkpoint
-from utils.classes import CLASSES
+from utils.classes import CLASS_COLOURS, CLASSES, class_names
 from utils.errors import UserError
-from utils.evaluation.segmentation import class_names, class_sheet, figures, predict, segment, write_class_map
-from utils.figures.plots import CLASS_COLOURS, class_overlay, legend
+from utils.evaluation.segmentation import iou_figures, predict, segment, write_class_map
+from utils.figures.pair_sheet import class_sheet
+from utils.figures.plots import class_overlay, legend
 from utils.figures.tables import higher, latex, markdown
 from utils.files.images import read_image, write_image
 
@@ -172,11 +173,11 @@ def test_a_segmenter_rebuilds_itself(tmp_path, fuser):
 def test_figures_by_hand():
     matrix = torch.zeros(9, 9, dtype=torch.int64)
     matrix[0, 0], matrix[0, 1], matrix[1, 1] = 4, 2, 1
-    iou = figures([matrix, matrix])
+    iou = iou_figures([matrix, matrix])
     assert list(iou) == [*CLASSES, "mIoU"]
     assert iou["background"] == pytest.approx(4 / 6) and iou["car"] == pytest.approx(1 / 3)
     assert iou["person"] is None and iou["mIoU"] == pytest.approx(0.5)
-    assert list(figures([torch.ones(2, 2)])) == ["class 0", "class 1", "mIoU"] == [*class_names(2), "mIoU"]
+    assert list(iou_figures([torch.ones(2, 2)])) == ["class 0", "class 1", "mIoU"] == [*class_names(2), "mIoU"]
 
 
 def test_mode_seg_writes_class_maps_and_scores_them(data, persons_everywhere, fuser, capsys):
@@ -222,10 +223,10 @@ def test_the_aligned_infrared_image_of_a_test_set_is_segmented(data, by_brightne
 def test_colour_infrared_is_segmented_as_gray(tmp_path):
     red = torch.zeros(3, *SIZE)
     red[0] = 1
-    result = {"ir": red, "vi": red}
-    found = test_script.find_classes(ByBrightness(), "ir", result, None)
-    assert found.keys() == {"classes"} and torch.equal(found["classes"], torch.full(SIZE, 2))  # 0.299 of 8 levels
-    assert torch.equal(test_script.find_classes(ByBrightness(), "vi", result, None)["classes"], torch.full(SIZE, 3))
+    done = test_script.Processed(test_script.Pair("x", red, red), red)
+    for kind, level in (("ir", 2), ("vi", 3)):  # 0.299 of 8 levels, and the mean of the channels
+        classes = segment(ByBrightness(), test_script.segmented(done, kind))
+        assert torch.equal(classes, torch.full(SIZE, level))
 
 
 def test_two_files_with_and_without_a_label(data, by_brightness):

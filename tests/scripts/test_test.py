@@ -56,6 +56,7 @@ def run_test(checkpoint, save_dir, *arguments):
 
 def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_path, capsys):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--save_flow", "--metrics", "SSIM,MI")
+    arguments += ("--protocols", "official", "band_free")
     run_test(checkpoint, tmp_path, *arguments)
     for folder in ("registered", "fused", "sheets"):
         assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["00001N.png", "00002D.png"]
@@ -88,37 +89,18 @@ def test_modes_read_the_right_infrared_image(checkpoint, data_root, tmp_path):
     run_test(checkpoint, tmp_path / "fusion", *arguments, "--mode", "Fusion")
     run_test(checkpoint, tmp_path / "reg", *arguments, "--mode", "Reg", "--registrar", "matcher")
     with torch.no_grad():
-        fused, registered = model.fuse(ir, vi)[0], model.register(ir_warp, vi)["registered"][0]
+        fused, registered = model.fuse(ir, vi)[0], model.register(ir_warp, vi).registered[0]
     assert (read_image(tmp_path / "fusion" / "fused" / "00001N.png") - fused).abs().max() < 0.003
     assert (read_image(tmp_path / "reg" / "registered" / "00001N.png") - registered).abs().max() < 0.003
     assert not (tmp_path / "fusion" / "registered").exists() and not (tmp_path / "reg" / "fused").exists()
     assert "registration" not in json.loads((tmp_path / "fusion" / "summary.json").read_text())
 
 
-def test_the_saved_fused_image_shows_no_black_border(data_root, tmp_path):
-    torch.manual_seed(0)
-    model = SuperFusion()
-    with torch.no_grad():  # a last layer that answers every pair with the same large shift
-        model.matcher.refine.estimate[-1][0].weight.zero_()
-        model.matcher.refine.estimate[-1][0].bias = torch.nn.Parameter(torch.tensor([3.0, 0.0]))
-    vi = read_image(data_root / "MSRS" / "test" / "vi" / "00001N.png")
-    ir = 0.3 + 0.4 * torch.rand(1, 64, 96)
-    ir[:, 50:] = 0  # a band of an earlier warp
-    pair = test_script.Pair("x", ir, vi)
-    model.eval()
-    result = test_script.process(model.register, model.fuse, pair, "Reg&Fusion", torch.device("cpu"))
-    outside = (result["valid"] == 0).expand(3, -1, -1)
-    assert 0.1 < outside.float().mean() < 0.9
-    assert torch.equal(result["fused"][outside], vi[outside])
-    assert torch.equal(result["fused"][:, 54:], vi[:, 54:])
-    inside = (slice(None), slice(16, 32), slice(16, 60))
-    assert result["valid"][inside].min() == 1
-    with torch.no_grad():
-        fused = model.fuse(result["registered"][None], vi[None])[0]
-    assert torch.allclose(result["fused"][inside], fused[inside], atol=1e-5)
-    # From one to the other there is no step.
-    share = ((result["fused"] - vi) * (fused - vi)).sum(0) / (fused - vi).square().sum(0)
-    assert share[:, 40].diff().abs().max() < 0.2 and share.min() < 0.01 < 0.99 < share[:, 40].max()
+def test_the_old_name_of_the_folder_is_taken_with_a_note(checkpoint, data_root, tmp_path, capsys):
+    data = ("--dataset_name", "MSRS", "--data_root", str(data_root), "--mode", "Reg", "--limit", "1")
+    test_script.main([*data, "--registrar", "none", "--save_dir", str(tmp_path / "old")])
+    assert (tmp_path / "old" / "summary.json").is_file()
+    assert capsys.readouterr().err.splitlines()[0] == "note: --save_dir is now --out"
 
 
 def test_only_what_this_run_wrote_is_scored(checkpoint, data_root, tmp_path):
@@ -136,6 +118,7 @@ def test_a_baseline_needs_no_weights(data_root, tmp_path):
 
 def test_baselines_go_the_same_way(checkpoint, data_root, tmp_path):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg")
+    arguments += ("--protocols", "official", "band_free")
     run_test(checkpoint, tmp_path / "none", *arguments, "--registrar", "none")
     none = json.loads((tmp_path / "none" / "summary.json").read_text())["registration"]
     assert none["after"] == none["before"] and none["band_free"]["after"] == none["band_free"]["before"]
@@ -255,19 +238,3 @@ def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run_test(checkpoint, tmp_path / "out", *files, "--max_side", "100")
     assert ended.value.code == 2
-
-
-def test_sheets_of_large_images_are_reduced():
-    result = {
-        "vi": torch.rand(3, 20, 2560),
-        "flow_ir2vi": torch.full((2, 20, 2560), 6.0),
-        "classes": torch.arange(2560).expand(20, -1) // 1280,
-        "agreement": torch.tensor(0.5),
-    }
-    small = test_script.reduced(result)
-    assert small["vi"].shape == (3, 10, 1280)
-    assert torch.allclose(small["vi"].mean(), result["vi"].mean(), atol=1e-4)
-    assert (small["flow_ir2vi"] == 3).all()
-    assert small["classes"].shape == (10, 1280) and small["classes"].sum() == 10 * 640
-    whole = {"vi": torch.rand(3, 20, 1280)}
-    assert test_script.reduced(whole) is whole

@@ -1,18 +1,21 @@
 """The fast path of inference gives what the plain networks give."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from models import SuperFusion
 from models.deploy.inference import SMALLEST_TILE, OptimizedSuperFusion, _tiles
 from models.layers import ConvBlock
+from models.published import published_superfusion
 from models.warping import valid_mask, warp
 
 
-def make_model(**arguments) -> SuperFusion:
+def make_model(make: Callable[[], SuperFusion] = SuperFusion) -> SuperFusion:
     """Random networks with running statistics that are not the identity."""
     torch.manual_seed(0)
-    model = SuperFusion(**arguments).eval()
+    model = make().eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)
@@ -27,17 +30,16 @@ def make_pair(height: int, width: int, batch: int = 1) -> tuple[torch.Tensor, to
     )
 
 
-@pytest.mark.parametrize("arguments", [{}, {"published": True}], ids=["ours", "published"])
-def test_float32_is_the_plain_path(arguments):
-    model = make_model(**arguments)
+@pytest.mark.parametrize("make", [SuperFusion, published_superfusion], ids=["ours", "published"])
+def test_float32_is_the_plain_path(make):
+    model = make_model(make)
     pair = make_pair(45, 58, batch=2)
     with torch.no_grad():
-        plain = model(*pair)
-    fast = OptimizedSuperFusion(model)(*pair)
-    assert plain.keys() == fast.keys()
-    for name in ("registered", "flow_ir2vi", "fused"):
-        assert torch.allclose(fast[name], plain[name], rtol=0, atol=1e-4), name
-    assert plain["flow_ir2vi"].abs().max() > 1e-3
+        plain = model.register(*pair)
+    fast = OptimizedSuperFusion(model).register(*pair)
+    for name in ("registered", "flow_ir2vi"):
+        assert torch.allclose(getattr(fast, name), getattr(plain, name), rtol=0, atol=1e-4), name
+    assert plain.flow_ir2vi.abs().max() > 1e-3
     with torch.no_grad():
         assert torch.allclose(OptimizedSuperFusion(model).fuse(*pair), model.fuse(*pair), rtol=0, atol=1e-4)
 
@@ -46,9 +48,9 @@ def test_bfloat16_is_near():
     model = make_model()
     pair = make_pair(64, 96)
     with torch.no_grad():
-        plain = model.register(*pair)["flow_ir2vi"], model.fuse(*pair)
+        plain = model.register(*pair).flow_ir2vi, model.fuse(*pair)
     fast = OptimizedSuperFusion(model, "bfloat16")
-    flow, fused = fast.register(*pair)["flow_ir2vi"], fast.fuse(*pair)
+    flow, fused = fast.register(*pair).flow_ir2vi, fast.fuse(*pair)
     assert flow.dtype == fused.dtype == torch.float32
     assert 0 < (flow - plain[0]).norm(dim=1).mean() < 0.1
     assert -10 * (fused - plain[1]).square().mean().log10() > 45
@@ -65,7 +67,7 @@ def test_the_copy_is_rearranged_and_the_model_left_as_it_was():
     kinds = {type(layer) for block in fast.modules() if isinstance(block, ConvBlock) for layer in block}
     assert kinds == {torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LeakyReLU}
     assert not any(parameter.requires_grad for parameter in fast.parameters())
-    fast(*pair)
+    fast.register(*pair), fast.fuse(*pair)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
     with torch.no_grad():
@@ -83,13 +85,13 @@ def test_large_images_are_registered_at_the_reduced_size():
     handle.remove()
     assert max(max(size) for size in sizes) == side
     small = [torch.nn.functional.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True) for x in (ir, vi)]
-    flow = OptimizedSuperFusion(model).register(*small)["flow_ir2vi"]
+    flow = OptimizedSuperFusion(model).register(*small).flow_ir2vi
     # Twice the size, twice the displacement.
     assert torch.allclose(
-        2 * torch.nn.functional.interpolate(flow, scale_factor=2.0, mode="bilinear"), result["flow_ir2vi"]
+        2 * torch.nn.functional.interpolate(flow, scale_factor=2.0, mode="bilinear"), result.flow_ir2vi
     )
-    assert torch.equal(result["registered"], warp(ir, result["flow_ir2vi"]))
-    assert torch.equal(result["valid"], valid_mask(result["flow_ir2vi"]))
+    assert torch.equal(result.registered, warp(ir, result.flow_ir2vi))
+    assert torch.equal(result.valid, valid_mask(result.flow_ir2vi))
 
 
 def test_tiles_fuse_like_the_whole():

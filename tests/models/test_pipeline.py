@@ -1,0 +1,110 @@
+"""The front door: all ways from a pair to its fused image give one and the same."""
+
+import cv2
+import pytest
+import torch
+
+import export
+import test as test_script
+from models import Pipeline, SuperFusion, load_model
+from models.registration import REGISTRARS
+from models.weights import save_checkpoint
+from utils.errors import UserError
+from utils.files.images import read_image
+
+
+def moving_model(shift: float = 3.0) -> SuperFusion:
+    """Random networks whose matcher answers every pair with a shift of several pixels."""
+    torch.manual_seed(0)
+    model = SuperFusion(passes=(1.0,)).eval()
+    with torch.no_grad():
+        model.matcher.refine.estimate[-1][0].weight.zero_()
+        model.matcher.refine.estimate[-1][0].bias = torch.nn.Parameter(torch.tensor([shift, 0.0]))
+    return model
+
+
+@pytest.fixture
+def files(tmp_path):
+    """An IR file with a black band and a VI file, 64x96."""
+    generator = torch.Generator().manual_seed(0)
+    ir, vi = (torch.rand(1, c, 8, 12, generator=generator) for c in (1, 3))
+    ir, vi = (torch.nn.functional.interpolate(x, (64, 96), mode="bicubic").clamp(0.05, 1) for x in (ir, vi))
+    ir[..., 50:, :] = 0
+    paths = tmp_path / "t.png", tmp_path / "v.png"
+    for path, image in zip(paths, (ir, vi)):
+        cv2.imwrite(str(path), (image[0].permute(1, 2, 0) * 255).round().byte().numpy()[:, :, ::-1])
+    return paths
+
+
+@pytest.mark.parametrize("registrar", ["matcher", "auto"])
+def test_every_way_gives_one_fused_image(tmp_path, files, registrar):
+    torch.manual_seed(0)
+    model = SuperFusion(passes=(1.0,)).eval()
+    with torch.no_grad():
+        model.matcher.refine.estimate[-1][0].weight.mul_(100)
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model)
+    ir, vi = (read_image(file)[None] for file in files)
+
+    result = Pipeline.load(path, registrar=registrar, device="cpu")(ir, vi)
+    assert result.flow_ir2vi.abs().mean() > 0.1
+    from_files = Pipeline.load(path, registrar=registrar, device="cpu")(*files)
+    assert torch.equal(from_files.fused, result.fused)
+
+    arguments = ["--checkpoint", path, "--registrar", registrar, "--ir", files[0], "--vi", files[1]]
+    test_script.main([str(a) for a in [*arguments, "--out", tmp_path / "out", "--device", "cpu"]])
+    saved = read_image(tmp_path / "out" / "fused" / "v.png")
+    assert (saved - result.fused[0]).abs().max() <= 0.5 / 255 + 1e-6
+
+    if registrar == "matcher":
+        with torch.inference_mode():
+            plain = load_model(path)(ir, vi)
+            exported = dict(zip(export.OUTPUTS["both"], export.Part(model, "both")(ir, vi)))
+        for name, expected in vars(result).items():
+            if expected is not None:
+                assert torch.allclose(getattr(plain, name), expected, rtol=0, atol=1e-3), name
+                assert torch.allclose(exported[name], expected, rtol=0, atol=1e-3), name
+
+
+def test_where_the_registered_image_ends_the_visible_one_stays(files):
+    model = moving_model()
+    ir, vi = (read_image(file)[None] for file in files)
+    result = Pipeline(model, "matcher")(ir, vi)
+    outside = (result.valid == 0).expand(1, 3, -1, -1)
+    assert 0.01 < outside.float().mean() < 0.9
+    assert torch.equal(result.fused[outside], vi[outside])
+    assert torch.equal(result.fused[..., 54:, :], vi[..., 54:, :])  # the band that IR brought along
+    inside = (..., slice(16, 32), slice(16, 60))
+    assert result.valid[inside].min() == 1
+    with torch.no_grad():
+        fused = model.fuse(result.registered, vi)
+    assert torch.allclose(result.fused[inside], fused[inside], atol=1e-5)
+    # From one to the other there is no step.
+    share = ((result.fused - vi) * (fused - vi)).sum(1) / (fused - vi).square().sum(1)
+    assert share[0, :, 40].diff().abs().max() < 0.2 and share.min() < 0.01 < 0.99 < share[0, :, 40].max()
+
+
+def test_a_smaller_infrared_image_is_brought_to_the_visible_frame(files):
+    ir, vi = read_image(files[0])[None, :, ::2, ::2], read_image(files[1])[None]
+    result = Pipeline(None, "none").register(torch.nn.functional.interpolate(ir, (64, 96)), vi)
+    assert result.registered.shape == (1, 1, 64, 96)
+    assert Pipeline(moving_model(), "matcher")(ir, vi).fused.shape == (1, 3, 64, 96)
+
+
+def test_the_network_is_called_only_by_registrars_that_use_it(files):
+    ir, vi = (read_image(file)[None] for file in files)
+    for name, entry in REGISTRARS.items():
+        if entry.uses_network:
+            with pytest.raises(ValueError, match=f"{name} needs a network"):
+                Pipeline(None, name)
+        else:
+            assert Pipeline(None, name).register(ir, vi).flow_ir2vi.shape == (1, 2, 64, 96)
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(ValueError, match="registrar is 'magic'; use one of auto, matcher, structural, none"):
+        Pipeline(None, "magic")
+    with pytest.raises(UserError, match="none.png: no such file"):
+        Pipeline(SuperFusion(), "matcher")(tmp_path / "none.png", tmp_path / "none.png")
+    with pytest.raises(UserError, match="nowhere.pth: no such checkpoint"):
+        Pipeline.load(tmp_path / "nowhere.pth")
