@@ -106,7 +106,7 @@ def check_methods(methods: list[Results], segmenter: BiSeNet | None, metrics: tu
 
 
 def has_class_maps(assignment: str) -> bool:
-    """Whether the result folder of ``NAME=DIR`` holds seg/, which is scored against the labels."""
+    """Tell whether the result folder of ``NAME=DIR`` holds seg/, which is scored against the labels."""
     return (Path(assignment.partition("=")[2]) / "seg").is_dir()
 
 

@@ -131,7 +131,7 @@ def open_session(file: bytes):
 
 
 def compare(session, pipeline: Pipeline, part: str, ir: Tensor, vi: Tensor) -> dict[str, float]:
-    """How far the outputs of :func:`open_session` and of ``pipeline``, whose registrar is the matcher, lie apart.
+    """Compare the outputs of :func:`open_session` with those of ``pipeline``, whose registrar is the matcher.
 
     The largest absolute difference; of ``valid`` the share of pixels that differ. Not finite is infinitely far apart.
     """

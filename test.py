@@ -131,7 +131,7 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
 
 @dataclass
 class Processed:
-    """What a mode made of one pair, on the CPU; ``pair`` is in VI's frame, ``ir`` its IR image that was taken."""
+    """The results of one pair, on the CPU; ``pair`` is in VI's frame, ``ir`` the IR image of it that was used."""
 
     pair: Pair
     ir: Tensor  # (C, H, W)

@@ -125,12 +125,12 @@ class PairedFolders(PairSet):
 
     @property
     def has_flow(self) -> bool:
-        """Whether the true displacements are known."""
+        """True if the true displacements are known."""
         return self.flow is not None
 
     @property
     def has_label(self) -> bool:
-        """Whether the true classes are known."""
+        """True if the true classes are known."""
         return "label" in self.files
 
     def __getitem__(self, index: int) -> Pair:

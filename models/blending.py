@@ -1,4 +1,4 @@
-"""Where a registered image ends, the fused image turns into the visible one."""
+"""Blend the fused image into the visible one where the registered infrared image ends."""
 
 import torch
 import torch.nn.functional as F

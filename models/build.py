@@ -1,4 +1,4 @@
-"""Which networks a SuperFusion can be made of, by name: what a config's ``model`` and a checkpoint's metadata say."""
+"""Build a SuperFusion from the names of its networks, as a config's ``model`` and a checkpoint's metadata give them."""
 
 from typing import Any
 

@@ -58,7 +58,7 @@ def _tiles(padded: Tensor, reach: int) -> Tensor:
 
 
 def _band(products: Tensor, radius: int, dilation: int) -> Tensor:
-    """Of ``(..., tile, tile + 2 reach)`` the entries ``[i, i + dilation k]``: ``(..., tile, 2 radius + 1)``, a view."""
+    """View the entries ``[i, i + dilation k]`` of ``(..., tile, tile + 2 reach)`` as ``(..., tile, 2 radius + 1)``."""
     strides = products.stride()
     shape = (*products.shape[:-1], 2 * radius + 1)
     return products.as_strided(shape, (*strides[:-2], strides[-2] + strides[-1], dilation * strides[-1]))

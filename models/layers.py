@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from models.forms import has_forms
 
-# Images of no more channels are blurred a row at a time on a CPU, which is several times faster for them.
+# On a CPU, images with at most this many channels are filtered one axis after the other as rows in memory: several
+# times faster than a depthwise convolution of so few channels.
 _FEW_CHANNELS = 4
 
 

@@ -1,4 +1,4 @@
-"""What the authors' released files expect: their keys, and the networks they were trained with.
+"""The networks that the authors' released weights were trained with, and the names of their keys.
 
 The released weights were trained with three accidents: the matcher's sampling grid (:class:`PublishedMatcher`), and in
 GSAM no sigmoids and direction weights that are computed but not applied (:class:`models.gsam.GSAM`).
@@ -90,7 +90,7 @@ _FUSION = (
 
 
 def is_published(content: dict) -> bool:
-    """Whether a loaded file is one of the authors' SuperFusion checkpoints."""
+    """Tell whether a loaded file is one of the authors' SuperFusion checkpoints."""
     return isinstance(content.get("DM"), dict) and isinstance(content.get("FN"), dict)
 
 

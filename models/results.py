@@ -1,4 +1,4 @@
-"""What registering and fusing a pair gives, and what a pair must be."""
+"""The results of registering and fusing a pair, and the check of a pair's shapes."""
 
 from dataclasses import dataclass, replace
 from typing import Self

@@ -56,7 +56,7 @@ def warp(src: Tensor, flow: Tensor, padding: str = "zeros") -> Tensor:
 
 
 def valid_mask(flow: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Where a warp by ``flow`` ``(B, 2, h, w)`` samples inside the source: ``(B, 1, h, w)``, 1 inside, 0 outside.
+    """Mark where a warp by ``flow`` ``(B, 2, h, w)`` samples inside the source: ``(B, 1, h, w)``, 1 inside, 0 outside.
 
     ``size`` is the source's (height, width), the flow's own by default. "Inside" means between the centres of
     the first and the last pixel, so no zero from outside enters the bilinear mean.
@@ -89,7 +89,7 @@ def central_rectangle(valid: Tensor) -> tuple[slice, slice]:
 
 
 def content_mask(gray: Tensor) -> Tensor:
-    """1 where ``gray`` ``(B, 1, H, W)`` shows something, 0 in a black band along its edges; same shape.
+    """Mark the content of ``gray`` ``(B, 1, H, W)``: 1, and 0 in a black band along its edges; same shape.
 
     An image that was warped before is exactly 0 where that warp looked outside its source. The outline of such a band
     tells the warp, though not what the image shows: a registration that follows it would fail on images without one.

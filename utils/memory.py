@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Make the C library of Linux (glibc) reuse large blocks of memory; True if it does, False elsewhere.
 
     By default it returns every large block to the system when it is freed, and the system clears each page of the next
-    one as it is first touched: for whole images at full resolution that costs as much time as the arithmetic. For the
-    whole process, which then keeps what it once needed until it ends.
+    one as it is first touched: for whole images at full resolution that costs as much time as the arithmetic. The
+    setting holds for the whole process, whose memory then stays at its peak until it ends.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

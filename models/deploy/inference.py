@@ -1,4 +1,4 @@
-"""The fast path of inference: the networks of :class:`models.superfusion.SuperFusion`, rearranged for speed alone.
+"""Fast inference: the networks of :class:`models.superfusion.SuperFusion`, rearranged for speed alone.
 
 In float32 the results are those of the plain path up to rounding. Nothing here can be trained.
 """
@@ -17,8 +17,9 @@ from models.warping import resize_flow
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# Tiles overlap by so many pixels; those within the halo of a tile's inner border count nothing, as the convolutions
-# (13 px) and what is left of the scans (a fifth a pixel, in trained weights) have looked beyond it.
+# Overlap of neighbouring tiles in pixels, and the width of the halo along a tile's inner border that gets weight 0:
+# there the output depends on pixels outside the tile, through the convolutions (13 px) and the scans (whose state
+# decays by a factor of about 0.2 per pixel in trained weights).
 _OVERLAP = 96
 _HALO = 24
 SMALLEST_TILE = 4 * _OVERLAP
@@ -102,11 +103,11 @@ def _rearrange(block: ConvBlock) -> None:
 
 
 def _tiles(length: int, largest: int) -> list[tuple[slice, Tensor]]:
-    """Overlapping tiles of ``length`` pixels: each a slice and its weights ``(tile,)``, falling to 0 at neighbours."""
+    """Split ``length`` pixels into overlapping tiles: a slice each, and weights ``(tile,)`` that fall to 0 inside."""
     if length <= largest:
         return [(slice(0, length), torch.ones(length))]
     count = math.ceil((length - _OVERLAP) / (largest - _OVERLAP))
-    tile = math.ceil((length + (count - 1) * _OVERLAP) / count)  # no larger than so many need to be
+    tile = math.ceil((length + (count - 1) * _OVERLAP) / count)  # the smallest that covers the length
     pixel = torch.arange(tile) + 1.0
     endless = torch.full_like(pixel, torch.inf)
     tiles = []

@@ -14,7 +14,7 @@ Registrar = Callable[[Tensor, Tensor], Registration]
 
 @dataclass(frozen=True)
 class Entry:
-    """How to make a registrar: a function that registers IR ``(B, 1 or 3, H, W)`` to VI of that size.
+    """A registrar and how it is made; it registers IR ``(B, 1 or 3, H, W)`` to VI of that size.
 
     ``make`` gets the network's ``register``, or None if the registrar does not use it and it is not loaded.
     """

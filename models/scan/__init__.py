@@ -35,7 +35,7 @@ def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @functools.cache
 def backends_for(device: str, dtype: torch.dtype) -> list[str]:
-    """Which of ``BACKENDS`` can be used here for tensors of a device type ("cpu", "cuda", ...), the fastest first."""
+    """List those of ``BACKENDS`` that work here for a device type ("cpu", "cuda", ...) and type, the fastest first."""
     return [
         name
         for name, (_, _, package, its_device, types) in BACKENDS.items()

@@ -18,7 +18,7 @@ from models.scan.reference import DIRECTIONS
 
 _UP, _RIGHT, _DOWN, _LEFT = range(len(DIRECTIONS))
 
-# Values of one line block of a vertical direction that are its state: 8 kB of the first cache.
+# Number of state values held while a vertical direction scans one block of columns: 8 kB of the L1 cache.
 _STATE = 2048
 
 # Compiled code is kept beside this file for the next run, where files may be written there.

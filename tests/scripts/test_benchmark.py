@@ -14,7 +14,7 @@ from models.forms import computed_as
 from models.published import published_superfusion
 from models.scan import backends_for
 from utils.benchmark import inference
-from utils.benchmark.measure import alone, markdown, peak_memory, seconds
+from utils.benchmark.measure import in_new_process, markdown, peak_memory, seconds
 from utils.benchmark.plain import PLAIN
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
 
 def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
     small_scenes(monkeypatch)
-    monkeypatch.setattr(inference, "alone", lambda function, *args: function(*args))
+    monkeypatch.setattr(inference, "in_new_process", lambda function, *args: function(*args))
     monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
     plot = tmp_path / "plot.png"
     arguments = ["inference", "--sizes", "32x32", "48x32", "--plain_up_to", "32", "--repeats", "1", "--turns", "2"]
@@ -108,7 +108,7 @@ def test_timing_and_memory():
     assert len(seconds(lambda: calls.append(0), CPU, 3)) == 3 and len(calls) > 3
     # A process of its own starts with less than this one needs for 200 MB more.
     held = torch.ones(50_000_000)
-    assert alone(peak_memory, CPU) < peak_memory(CPU) - 100
+    assert in_new_process(peak_memory, CPU) < peak_memory(CPU) - 100
     assert held.sum() > 0
     assert markdown(["a", "b"], [["c", "1"]]) == "| a | b |\n| --- | ---: |\n| c | 1 |"
 

@@ -17,7 +17,7 @@ from models.deploy.inference import OptimizedSuperFusion
 from models.forms import computed_as
 from models.published import published_superfusion
 from models.scan import backends_for, load_backend
-from utils.benchmark.measure import alone, markdown, peak_memory, seconds
+from utils.benchmark.measure import in_new_process, markdown, peak_memory, seconds
 from utils.benchmark.plain import PLAIN
 from utils.memory import keep_freed_memory
 
@@ -35,7 +35,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process measures."""
+    """One measurement, made in a process of its own."""
 
     way: Way
     width: int
@@ -97,7 +97,7 @@ def run(tasks: list[Task], turns: int) -> dict[Task, Result]:
     results = {task: Result([], [], 0.0) for task in tasks}
     for _ in range(turns):
         for task, before in results.items():
-            new = alone(measure, task)
+            new = in_new_process(measure, task)
             results[task] = Result(
                 before.register + new.register, before.fuse + new.fuse, max(before.memory, new.memory)
             )

@@ -51,8 +51,8 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def alone(function: Callable, *args) -> Any:
-    """What ``function(*args)`` gives in a new process, whose memory and settings are its own."""
+def in_new_process(function: Callable, *args) -> Any:
+    """Call ``function(*args)`` in a new process, which has its own memory and settings, and return the result."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args)
 

@@ -1,7 +1,7 @@
-"""How a registration is scored: as shipped, without the black band, or by alignment alone.
+"""Score a registration: as shipped, without the black band, or by alignment alone.
 
 "official" is the pair as shipped. The black band of its ``ir_warp``, where the deformation looked outside the image,
-betrays the deformation; "band_free" therefore crops the pair to the largest central rectangle without band and
+reveals the deformation; "band_free" therefore crops the pair to the largest central rectangle without band and
 registers it anew. A pair whose true displacement is not known is scored by "alignment", which only compares before
 with after.
 """
@@ -26,7 +26,7 @@ PROTOCOLS = ("official", "band_free")
 def score(
     pair: Pair, registration: Registration, register: Callable[[Tensor, Tensor], Registration], protocols: Sequence[str]
 ) -> dict[str, dict]:
-    """The figures of one registered pair: ``{protocol: {"before": {...}, "after": {...}}}``.
+    """Score one registered pair: ``{protocol: {"before": {...}, "after": {...}}}``.
 
     ``pair`` is in VI's frame, ``registration`` a batch of one. With a true flow the ``protocols`` are scored, else
     "alignment"; "band_free" registers the cropped pair by ``register``.

@@ -1,4 +1,4 @@
-"""What a method left in its result folder: the files of each kind, and what is missing or cannot be read."""
+"""Find the files of a method's result folder by kind, and name those that are missing or unreadable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from datasets.paired import images_by_stem
 from utils.errors import UserError
 
 KINDS = ("fused", "registered", "flow", "seg")
-# Of those kinds that need more than images: what they hold, and what a data set must have.
+# Kinds of files other than images: what each holds, and what a data set needs for it to be scored.
 NEEDED = {"flow": ("flows", "true flow"), "seg": ("class maps", "labels")}
 
 
 @dataclass(frozen=True)
 class Results:
-    """What one method left: for each kind ("fused", "flow", "registered", "seg") the files by stem."""
+    """The files of one method: for each kind ("fused", "flow", "registered", "seg") the paths by stem."""
 
     method: str
     files: dict[str, dict[str, Path]]

@@ -31,12 +31,12 @@ def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
 
 
 def in_summary(kind: str, metrics: tuple[str, ...]) -> bool:
-    """Whether files of ``kind`` have figures of their own; those of class maps are for all images together."""
+    """Tell whether files of ``kind`` are scored one by one; class maps are scored over all images together."""
     return kind != "seg" and (kind != "fused" or bool(metrics))
 
 
 def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> dict[str, float]:
-    """The figures of one result file of ``kind``, by column."""
+    """Score one result file of ``kind``; returns values by column."""
     if kind == "fused":
         return fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(read_image(path)), metrics)
     if kind == "flow":

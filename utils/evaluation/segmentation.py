@@ -78,7 +78,7 @@ INPUTS: dict[str, Callable[[Pair], Tensor]] = {"visible": lambda pair: pair.vi, 
 def class_maps(
     methods: dict[str, dict[str, dict[str, Path]]], segmenter: nn.Module | None, num_classes: int
 ) -> dict[str, Source]:
-    """What the segmentation table scores, by the name of its row.
+    """Collect the class maps that the segmentation table scores, by the name of its row.
 
     With a ``segmenter`` its classes of the visible, the infrared and each method's fused images; besides, the class
     maps that methods left. ``methods`` holds the file of each method, kind ("fused", "seg", others) and image.
