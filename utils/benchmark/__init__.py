@@ -1,1 +1,1 @@
-"""What the networks cost: see ``benchmark.py``."""
+"""Time and memory of the networks, for ``benchmark.py``; may import everything but the scripts."""

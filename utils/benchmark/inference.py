@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from datasets.sample import SampleScenes
-from models import load_model
-from models.deploy.inference import OptimizedSuperFusion
+from models import Pipeline, load_model
 from models.forms import computed_as
 from models.published import published_superfusion
 from models.scan import backends_for, load_backend
@@ -83,7 +82,7 @@ def measure(task: Task) -> Result:
         model, forms = model.to(device), PLAIN
     else:
         keep_freed_memory()
-        model = OptimizedSuperFusion(model.to(device), way.precision, way.path == "compiled", task.max_side)
+        model = Pipeline(model, "matcher", way.precision, task.max_side, way.path == "compiled", device)
         forms = {"scan": load_backend(way.scan)}
     ir, vi = (image.to(device) for image in sample_pair(task.width, task.height, task.batch))
     with torch.inference_mode(), computed_as(forms):
