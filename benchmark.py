@@ -5,7 +5,7 @@ python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE
 python benchmark.py step [--batch 4] [--crop 256]
 all with [--device auto|cpu|cuda|mps] [--repeats 3]
 
-inference: register, fuse and both, on a scene of the embedded sample; "plain" is the network written out as the paper
+inference: register, fuse and both, on a pair of the embedded sample; "plain" is the network written out as the paper
 tells it in float32, without our short cuts; "x" is how many times as fast as that at the same size. Every row comes
 from processes of its own, which take turns.
 
@@ -126,7 +126,7 @@ def time_scan(args: argparse.Namespace, device: torch.device) -> Figure:
 def time_step(args: argparse.Namespace, device: torch.device) -> None:
     keep_freed_memory()  # as train.py does
     config = Config()
-    config.data.sets, config.data.crop = {"sample": 1.0}, args.crop
+    config.data.sets, config.data.crop = {"toy": 1.0}, args.crop
     config.train.batch = config.train.fusion_batch = args.batch
     sampler = CropSampler(config.data, config.train.seed, device)
     plain = published_superfusion()

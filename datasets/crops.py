@@ -17,8 +17,8 @@ from torch import Tensor
 
 from datasets.augment import photometric
 from datasets.deformation import Deformation, Ranges, apply_affine, apply_linear, random_deformation
-from datasets.paired import Pair, PairedFolders
-from datasets.sample import SampleScenes
+from datasets.paired import Pair, PairedFolders, PairSet
+from datasets.toy import ToyScenes
 from models.warping import pixel_grid, resize, sample, valid_mask, warp
 from utils.colour import luminance
 from utils.errors import UserError
@@ -31,10 +31,10 @@ _SMALLEST_WINDOW = 0.5  # of the zoom drawn, after the last try
 _RESIDUAL = 0.15
 
 
-def open_set(config: Data, name: str, labels: bool) -> PairedFolders | SampleScenes:
-    """The pairs of ``config.root/name`` (``SET/SPLIT``), with label maps if asked for; "sample" is the embedded set."""
-    if name == "sample":
-        return SampleScenes()
+def open_set(config: Data, name: str, labels: bool) -> PairSet:
+    """The pairs of ``config.root/name`` (``SET/SPLIT``), with label maps if asked for; "toy" needs no files."""
+    if name == "toy":
+        return ToyScenes()
     folder = Path(config.root) / name
     if not (folder / "ir").is_dir():
         raise UserError(

@@ -271,11 +271,11 @@ def test_sampler_mistakes_are_named(root, tmp_path):
         sampler(root, scale=0.01)
 
 
-def test_the_embedded_set_serves_all_stages(monkeypatch):
-    monkeypatch.setattr("datasets.sample._SCENES", 1)
-    draw = CropSampler(Data(sets={"sample": 1.0}, crop=64), 0, labels=True)
-    batch, names = draw.aligned(4)
-    assert names == ["street_0"] * 4 and batch["label"].max() < 9 and len(batch["label"].unique()) > 1
+def test_the_toy_set_serves_all_stages(monkeypatch):
+    monkeypatch.setattr("datasets.toy._SCENES", 1)
+    draw = CropSampler(Data(sets={"toy": 1.0}, crop=64), 0, labels=True)
+    batch, names = draw.aligned(16)
+    assert names == ["toy_0"] * 16 and batch["label"].max() < 9 and len(batch["label"].unique()) > 1
     batch, _ = draw.deformed(4)
     assert batch["match_vi"].shape == (8, 3, 64, 64) and batch["valid_ir2vi"].mean() > 0.2
 

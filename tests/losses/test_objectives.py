@@ -194,8 +194,8 @@ def matched(given, flows):
 def test_the_true_flows_of_real_crops_are_the_optimum(device, monkeypatch):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU")
-    monkeypatch.setattr("datasets.sample._SCENES", 1)
-    given, _ = CropSampler(Data(sets={"sample": 1.0}, crop=96, elastic=0.5), 0, device).deformed(3)
+    monkeypatch.setattr("datasets.toy._SCENES", 1)
+    given, _ = CropSampler(Data(sets={"toy": 1.0}, crop=96, elastic=0.5), 0, device).deformed(3)
     weights = Loss(fusion=0.0, consistency=0.0)
     true = {way: given[f"flow_{way}"] for way in WAYS}
     best = rf_objective(matched(given, true), given, weights)

@@ -14,7 +14,7 @@ import torch
 
 import test as test_script
 from datasets.deformation import TEST, random_deformation
-from datasets.scene import render_scene
+from datasets.toy import toy_scene
 from models import SuperFusion, load_model
 from models.deploy.inference import SMALLEST_TILE
 from models.warping import flow_to_grid, warp
@@ -39,12 +39,12 @@ def data_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     folder = root / "MSRS" / "test"
     for seed, name in enumerate(("00001N", "00002D")):
-        scene = render_scene(seed, 64, 96)
+        scene = toy_scene(seed, 64, 96)
         generator = torch.Generator().manual_seed(seed)
         flow = random_deformation(1, (64, 96), TEST, generator).displacement()
-        write_image(folder / "ir" / f"{name}.png", scene["ir"])
-        write_image(folder / "vi" / f"{name}.png", scene["vi"])
-        write_image(folder / "ir_warp" / f"{name}.png", warp(scene["ir"][None], flow)[0])
+        write_image(folder / "ir" / f"{name}.png", scene.ir)
+        write_image(folder / "vi" / f"{name}.png", scene.vi)
+        write_image(folder / "ir_warp" / f"{name}.png", warp(scene.ir[None], flow)[0])
         (folder / "flow").mkdir(exist_ok=True)
         scipy.io.savemat(folder / "flow" / f"{name}.png.mat", {"flow": flow_to_grid(flow).numpy()})
     return root
@@ -204,8 +204,8 @@ def test_the_process_ends_with_one_line_and_code_2(tmp_path):
 
 def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
-    scene = render_scene(0, 64, 96)
-    large = {name: torch.nn.functional.interpolate(scene[name][None], (80, 480))[0] for name in ("ir", "vi")}
+    scene = toy_scene(0, 64, 96)
+    large = {name: torch.nn.functional.interpolate(getattr(scene, name)[None], (80, 480))[0] for name in ("ir", "vi")}
     for name, image in large.items():
         write_image(tmp_path / f"{name}.png", image)
     files = (

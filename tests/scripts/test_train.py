@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import functools
 import itertools
 import math
 import os
@@ -20,12 +19,12 @@ from accelerate.state import AcceleratorState, GradientState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-import datasets.sample
+import datasets.toy
 import train as train_script
 from datasets.crops import CropSampler
 from datasets.deformation import deform
 from datasets.paired import Pair
-from datasets.scene import render_scene
+from datasets.toy import toy_scene
 from models import BiSeNet, SuperFusion, load_model, load_segmenter
 from utils.errors import UserError, run
 from utils.files.checkpoint import read_weights, save_checkpoint
@@ -52,8 +51,8 @@ def data(tmp_path_factory):
     """Three small labelled scenes, S/train."""
     root = tmp_path_factory.mktemp("data")
     for seed in range(3):
-        scene = render_scene(seed, 64, 96)
-        for part, image in (("ir", scene["ir"]), ("vi", scene["vi"]), ("label", scene["label"][None] / 255)):
+        scene = toy_scene(seed, 64, 96)
+        for part, image in (("ir", scene.ir), ("vi", scene.vi), ("label", scene.label[None] / 255)):
             write_image(root / "S" / "train" / part / f"scene{seed}.png", image)
     return root
 
@@ -93,8 +92,8 @@ def untrained(tmp_path_factory):
 
 @pytest.fixture
 def small_scenes(monkeypatch):
-    """The embedded scenes at half their size, rendered once."""
-    monkeypatch.setattr(datasets.sample, "render_scene", functools.cache(lambda seed: render_scene(seed, 240, 320)))
+    """The toy scenes at half their size."""
+    monkeypatch.setattr(datasets.toy, "toy_scene", lambda seed: toy_scene(seed, 240, 320))
 
 
 def arguments(recipe, out, *assignments, resume=False):
@@ -168,7 +167,7 @@ def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
         assert total == pytest.approx(sum(log.Scalars(f"loss/{term}")[0].value for term in terms), rel=1e-4)
         assert log.Scalars("samples_per_second")[0].value > 0 and log.Scalars("gradient_norm")[0].value > 0
         (sheet,) = log.Tags()["images"]
-        assert sheet == "street_2" and log.Images(sheet)[0].width > 640  # the one held out, beside what was made of it
+        assert sheet == "toy_2" and log.Images(sheet)[0].width > 640  # the one held out, beside what was made of it
         (row,) = csv.DictReader((out / "validation.csv").open())
         assert list(row) == ["step", "minutes", *figures] and int(row["step"]) == steps
         about = read_weights(out / "best.safetensors")[1]
@@ -248,26 +247,26 @@ def test_given_weights_are_the_start(recipe, tmp_path):
 # The stages learn
 
 
-@pytest.mark.parametrize("source", ["sample", "MSRS/train"])
+@pytest.mark.parametrize("source", ["toy", "MSRS/train"])
 @pytest.mark.parametrize(
     "stage, batch, steps, terms",
     [
-        ("RF", 1, 8, ["photometric", "end_point_register", "end_point_deform", "gradient", "intensity"]),
-        ("F", 1, 16, ["gradient", "structure", "selection"]),
-        ("FS", 1, 16, ["gradient", "structure"]),
+        ("RF", 1, 12, ["photometric", "end_point_register", "end_point_deform", "gradient", "intensity"]),
+        ("F", 1, 28, ["gradient", "structure", "selection"]),
+        ("FS", 1, 24, ["gradient", "structure"]),
         ("SEG", 2, 6, ["cross_entropy", "lovasz"]),
     ],
 )
 def test_the_loss_falls_on_what_a_stage_overfits(
     stage, batch, steps, terms, source, segmenter, untrained, small_scenes
 ):
-    if source != "sample" and not (REAL / source).is_dir():
+    if source != "toy" and not (REAL / source).is_dir():
         pytest.skip("no real images beside the project")
     settings = Data(root=str(REAL), sets={source: 1.0}, scale=0.25, crop=48)
     config = Config(stage, data=settings, loss=Loss(selection=0.2 if stage == "F" else 0), train=Train(fusion_batch=1))
     if stage == "FS":
         config.train.segmenter, config.train.init = str(segmenter), str(untrained)
-    if source != "sample":
+    if source != "toy":
         settings.hold_out = 0.93  # a pair or two are enough
     sampler = CropSampler(settings, 0, labels=stage in ("FS", "SEG"))
     settings.hold_out = 0.0

@@ -28,7 +28,7 @@ _RULES = (
 
 @dataclass
 class Data:
-    """What to train on. ``root`` holds ``SET/SPLIT/{ir,vi[,label]}``; the set "sample" is embedded, without files."""
+    """What to train on. ``root`` holds ``SET/SPLIT/{ir,vi[,label]}``; the set "toy" needs no files."""
 
     root: str = "data"
     sets: dict[str, float] = field(default_factory=lambda: {"RoadScene/train": 1.0})  # each SET/SPLIT and its share

@@ -2,7 +2,7 @@
 
 import torch
 
-from datasets.scene import render_scene
+from datasets.toy import toy_scene
 from models.registration.auto import AutoRegistrar
 from models.registration.structural import StructuralRegistrar
 from models.results import Registration
@@ -15,10 +15,10 @@ def shifted_by_nine(ir, vi):
 
 
 def test_the_matcher_takes_over_where_nothing_agrees():
-    scene = render_scene(0, 96, 128)
+    scene = toy_scene(0, 96, 128)
     flow = torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, 96, 128)
-    noise = torch.rand(1, *scene["ir"].shape, generator=torch.Generator().manual_seed(0))
-    ir, vi = torch.cat((warp(scene["ir"][None], flow), noise)), scene["vi"].expand(2, -1, -1, -1)
+    noise = torch.rand(1, *scene.ir.shape, generator=torch.Generator().manual_seed(0))
+    ir, vi = torch.cat((warp(scene.ir[None], flow), noise)), scene.vi.expand(2, -1, -1, -1)
     structural = StructuralRegistrar().register(ir, vi)
     assert structural.agreement[0] > 0.1 > 0.012 > structural.agreement[1]
     result = AutoRegistrar(shifted_by_nine).register(ir, vi)
@@ -30,8 +30,8 @@ def test_the_matcher_takes_over_where_nothing_agrees():
 
 
 def test_the_matcher_is_left_alone_where_all_agrees():
-    scene = render_scene(1, 96, 128)
-    result = AutoRegistrar(lambda *_: 1 / 0).register(scene["ir"][None], scene["vi"][None])
+    scene = toy_scene(1, 96, 128)
+    result = AutoRegistrar(lambda *_: 1 / 0).register(scene.ir[None], scene.vi[None])
     assert result.flow_ir2vi.abs().mean() < 1
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import train as train_script
 from datasets.crops import CropSampler
-from datasets.scene import render_scene
+from datasets.toy import toy_scene
 from utils.errors import UserError
 from utils.files.images import write_image
 from utils.training.config import load_config
@@ -24,9 +24,9 @@ def folder(tmp_path_factory):
     """Two pairs to train on and one to validate on, which three steps end with."""
     folder = tmp_path_factory.mktemp("distributed")
     for seed in range(3):
-        scene = render_scene(seed, 64, 96)
+        scene = toy_scene(seed, 64, 96)
         for part in ("ir", "vi"):
-            write_image(folder / "S" / "train" / part / f"scene{seed}.png", scene[part])
+            write_image(folder / "S" / "train" / part / f"scene{seed}.png", getattr(scene, part))
     (folder / "recipe.yaml").write_text(
         f"data: {{root: {folder}, sets: {{S/train: 1}}, hold_out: 0.34, crop: 32}}\n"
         "train: {batch: 1, fusion_batch: 2, steps: 3, save_every: 2, validate_every: 3}\n"
