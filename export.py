@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datasets.sample import SampleScenes
+from datasets.sample import SamplePairs
 from models import Pipeline, SuperFusion, load_model
 from models.deploy import onnx_forms
 from models.forms import computed_as
@@ -115,10 +115,10 @@ def to_onnx(model: SuperFusion, part: str) -> bytes:
     return converted.model_proto.SerializeToString()
 
 
-def scene(index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A sample scene resized to ``size``: the deformed IR ``(1, 1, H, W)`` and VI ``(1, 3, H, W)``."""
-    scenes = SampleScenes()
-    pair = scenes[index % len(scenes)]
+def sample_pair(index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A pair of the embedded sample resized to ``size``: the deformed IR ``(1, 1, H, W)`` and VI ``(1, 3, H, W)``."""
+    pairs = SamplePairs()
+    pair = pairs[index % len(pairs)]
     ir, vi = (resize(image[None], size).clamp(0, 1) for image in (pair.ir_warp, pair.vi))
     return ir, vi
 
@@ -158,7 +158,7 @@ def check(file: bytes, model: SuperFusion, part: str, sizes: list[tuple[int, int
     session, pipeline, problems = open_session(file), Pipeline(model, "matcher", max_side=None), []
     for index, size in enumerate(sizes):
         width, height = size
-        differences = compare(session, pipeline, part, *scene(index, (height, width)))
+        differences = compare(session, pipeline, part, *sample_pair(index, (height, width)))
         row = f"{width}x{height}"
         print(f"| {row} | " + " | ".join(f"{value:.1e}" for value in differences.values()) + " |")
         problems += [

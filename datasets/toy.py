@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datasets.deformation import deform
 from datasets.paired import Pair, PairSet
-from models.bisenet import CLASSES
+from utils.classes import CLASSES
 
 CAR, PERSON = CLASSES.index("car"), CLASSES.index("person")
 HORIZON = 0.55

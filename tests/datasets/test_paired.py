@@ -8,8 +8,7 @@ import torch
 
 from datasets import paired
 from datasets.paired import PairedFolders, read_flow, read_label
-from datasets.sample import SampleScenes
-from models.warping import flow_to_grid, warp
+from models.warping import flow_to_grid
 from utils.errors import UserError
 
 
@@ -81,14 +80,6 @@ def test_bad_flow_files_are_named(tmp_path):
         read_flow(tmp_path, "b")
     with pytest.raises(UserError, match="must hold RoadScene"):
         paired.test_set(tmp_path, "RoadScene")
-
-
-def test_the_embedded_sample_is_deformed_by_its_flow():
-    pairs = SampleScenes()
-    assert len(pairs) == len(pairs.names) == 3
-    pair = pairs[0]
-    assert pair.vi.shape == (3, 480, 640) and pair.flow.norm(dim=0).mean() > 2
-    assert torch.allclose(pair.ir_warp, warp(pair.ir[None], pair.flow[None])[0])
 
 
 def write_label(path, values):

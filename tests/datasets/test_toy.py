@@ -8,9 +8,9 @@ import torch
 
 from datasets.deformation import Ranges, random_deformation
 from datasets.toy import CAR, PERSON, ToyScenes, toy_scene
-from models.bisenet import CLASSES
 from models.registration.structural import StructuralRegistrar
 from models.warping import warp
+from utils.classes import CLASSES
 from utils.metrics.registration import registration_metrics
 
 SIZE = (120, 160)

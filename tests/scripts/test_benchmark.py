@@ -1,14 +1,11 @@
 """The benchmark: what it compares does the same work, and its tables add up."""
 
-import functools
 from collections import Counter
 
 import pytest
 import torch
 
 import benchmark
-import datasets.sample
-from datasets.scene import render_scene
 from models import SuperFusion
 from models.forms import computed_as
 from models.published import published_superfusion
@@ -25,12 +22,7 @@ def table(text: str) -> list[dict[str, str]]:
     return [dict(zip(rows[0], row)) for row in rows[2:]]
 
 
-def small_scenes(monkeypatch):
-    monkeypatch.setattr(datasets.sample, "render_scene", functools.cache(lambda seed: render_scene(seed, 96, 128)))
-
-
 def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
-    small_scenes(monkeypatch)
     monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
     benchmark.main(["step", "--batch", "1", "--crop", "64", "--repeats", "1", "--device", "cpu"])
     rows = table(capsys.readouterr().out)
@@ -43,7 +35,6 @@ def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
 
 
 def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
-    small_scenes(monkeypatch)
     monkeypatch.setattr(inference, "in_new_process", lambda function, *args: function(*args))
     monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
     plot = tmp_path / "plot.png"

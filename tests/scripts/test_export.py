@@ -46,8 +46,8 @@ def session(file):
 
 @pytest.fixture(scope="module")
 def images():
-    """IR ``(2, 1, 96, 128)`` and VI ``(2, 3, 96, 128)`` of two scenes."""
-    return [torch.cat(both) for both in zip(*(export.scene(index, (96, 128)) for index in range(2)))]
+    """IR ``(2, 1, 96, 128)`` and VI ``(2, 3, 96, 128)`` of two pairs."""
+    return [torch.cat(both) for both in zip(*(export.sample_pair(index, (96, 128)) for index in range(2)))]
 
 
 @pytest.mark.parametrize("border", ["zero", "replicate"])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from datasets.sample import SampleScenes
+from datasets.sample import SamplePairs
 from models import Pipeline, load_model
 from models.forms import computed_as
 from models.published import published_superfusion
@@ -66,8 +66,8 @@ def ways(device: torch.device, all_scans: bool, compiled: bool) -> list[Way]:
 
 
 def sample_pair(width: int, height: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """IR ``(B, 1, H, W)`` and VI ``(B, 3, H, W)``: a scene of the embedded sample, resized."""
-    pair = SampleScenes()[0].in_vi_frame()
+    """IR ``(B, 1, H, W)`` and VI ``(B, 3, H, W)``: a pair of the embedded sample, resized."""
+    pair = SamplePairs()[0].in_vi_frame()
     images = (image[None].expand(batch, -1, -1, -1) for image in (pair.ir_warp, pair.vi))
     ir, vi = (F.interpolate(image, (height, width), mode="bilinear", align_corners=False) for image in images)
     return ir, vi

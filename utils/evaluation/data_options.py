@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from datasets.paired import PairedFolders, PairSet, test_set
-from datasets.sample import SampleScenes
+from datasets.sample import SamplePairs
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -38,4 +38,4 @@ def open_pairs(args: argparse.Namespace, num_classes: int, labels: bool) -> Pair
         return test_set(args.data_root, args.dataset_name, num_classes, labels)
     if args.ir is not None:
         return PairedFolders(args.ir, args.vi, label=args.label, num_classes=num_classes)
-    return SampleScenes()
+    return SamplePairs()

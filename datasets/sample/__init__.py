@@ -1,0 +1,28 @@
+"""The embedded sample: three real pairs with a known deformation, for a first look without any other data.
+
+README.md in this folder says where the images come from; they may be used under the MIT licence beside it.
+"""
+
+from pathlib import Path
+
+from datasets.deformation import deform
+from datasets.paired import Pair, PairedFolders
+
+_FOLDER = Path(__file__).parent
+_SEED = 0
+
+
+class SamplePairs(PairedFolders):
+    """Streets by day, at dusk and by night, 480 x 640, aligned; the IR image is deformed like those of the test sets.
+
+    Indexing gives :class:`datasets.paired.Pair` with ``ir_warp`` and ``flow``. A pair's deformation depends on its name
+    only, so everyone sees the same errors.
+    """
+
+    has_flow = True
+
+    def __init__(self):
+        super().__init__(_FOLDER / "ir", _FOLDER / "vi")
+
+    def __getitem__(self, index: int) -> Pair:
+        return deform(super().__getitem__(index), _SEED, band=True)
