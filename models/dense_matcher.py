@@ -163,6 +163,10 @@ class DenseMatcher(nn.Module):
             flows[direction] = self.match(features[source], features[target], size)
         return flows
 
+    def compile_convolutions(self) -> None:
+        """Hand the pyramid to torch.compile; cost volumes have fast forms of their own."""
+        self.pyramid.compile()
+
     def match(self, src: list[Tensor], tgt: list[Tensor], size: Sequence[int]) -> list[Tensor]:
         """Flows from target to source features, coarse to fine; see :meth:`forward`."""
         half, quarter = (feature.shape[-2:] for feature in tgt[:2])
