@@ -29,6 +29,7 @@ def small_scenes(monkeypatch):
     monkeypatch.setattr(datasets.sample, "render_scene", functools.cache(lambda seed: render_scene(seed, 96, 128)))
 
 
+@pytest.mark.slow
 def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
     small_scenes(monkeypatch)
     monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
@@ -42,6 +43,7 @@ def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
     assert rows[0]["x"] == "1.0"
 
 
+@pytest.mark.slow
 def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
     small_scenes(monkeypatch)
     monkeypatch.setattr(inference, "in_new_process", lambda function, *args: function(*args))
