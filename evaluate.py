@@ -13,7 +13,7 @@ import argparse
 import os
 from pathlib import Path
 
-from datasets.paired import PairedFolders
+from datasets.paired import PairSet
 from models import BiSeNet, load_segmenter
 from utils.classes import CLASSES
 from utils.device import pick_device
@@ -57,11 +57,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def write_segmentation_table(
-    pairs: PairedFolders, methods: list[Results], segmenter: BiSeNet | None, out: Path
+    pairs: PairSet, methods: list[Results], segmenter: BiSeNet | None, num_classes: int, out: Path
 ) -> list[str]:
     """Write OUT/segmentation.{csv,md,tex}, if there are class maps to score; returns a line for each that failed."""
     files = {results.method: results.files for results in methods}
-    rows, problems = score_segmentations(pairs, class_maps(files, segmenter, pairs.num_classes), pairs.num_classes)
+    rows, problems = score_segmentations(pairs, class_maps(files, segmenter, num_classes), num_classes)
     if rows:
         write_csv(out / "segmentation.csv", rows)
         write_bytes(out / "segmentation.md", markdown(rows, higher).encode())
@@ -70,7 +70,7 @@ def write_segmentation_table(
     return problems
 
 
-def write_sheets(pairs: PairedFolders, methods: list[Results], out: Path, count: int) -> list[str]:
+def write_sheets(pairs: PairSet, methods: list[Results], out: Path, count: int) -> list[str]:
     """Write OUT/sheets/NAME.png for those of the first ``count`` pairs that all methods fused, with zoomed crops.
 
     Returns a line for each that could not be made.
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     check_methods(methods, segmenter, metrics)
     check_writable(args.out)
     problems = score_methods(pairs, methods, metrics, args.out, args.workers)
-    problems += write_segmentation_table(pairs, methods, segmenter, args.out)
+    problems += write_segmentation_table(pairs, methods, segmenter, num_classes, args.out)
     problems += write_sheets(pairs, methods, args.out, args.sheets)
     if problems:
         raise UserError("\nerror: ".join(dict.fromkeys(problems)))

@@ -7,6 +7,7 @@ any crop, and its inverse needs no values that were never stored.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +98,7 @@ def apply_linear(linear: Tensor, vectors: Tensor) -> Tensor:
 
 def random_deformation(
     batch: int,
-    size: tuple[int, int] | Tensor,
+    size: Sequence[int] | Tensor,
     ranges: Ranges,
     generator: torch.Generator,
     device: torch.device | str = "cpu",
@@ -137,7 +138,7 @@ def random_deformation(
     return Deformation(matrix.to(device), elastic, (height, width))
 
 
-def true_displacement(name: str, size: tuple[int, int], seed: int) -> Tensor:
+def true_displacement(name: str, size: Sequence[int], seed: int) -> Tensor:
     """The displacement ``(1, 2, H, W)`` in pixels of the image ``name`` of ``size`` (height, width)."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

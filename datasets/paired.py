@@ -111,6 +111,7 @@ class PairedFolders(PairSet):
             self.names = sorted(self.files["vi"])
             self._check_partners()
         self.flow = None if flow is None else Path(flow)
+        self.has_flow, self.has_label = flow is not None, "label" in self.files
         self.num_classes = num_classes
 
     def _check_partners(self) -> None:
@@ -122,16 +123,6 @@ class PairedFolders(PairSet):
                     f"{next(iter(files.values())).parent}: no {modality} image for {', '.join(missing[:5])}"
                     f"{' and others' if len(missing) > 5 else ''}; partners carry the same name"
                 )
-
-    @property
-    def has_flow(self) -> bool:
-        """True if the true displacements are known."""
-        return self.flow is not None
-
-    @property
-    def has_label(self) -> bool:
-        """True if the true classes are known."""
-        return "label" in self.files
 
     def __getitem__(self, index: int) -> Pair:
         name = self.names[index]

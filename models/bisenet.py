@@ -120,5 +120,8 @@ class BiSeNet(nn.Module):
         """RGB ``(B, 3, H, W)`` in [0, 1] to logits and auxiliary logits, both ``(B, num_classes, H, W)``."""
         merged, a16 = self.cp(image)
         size = image.shape[-2:]
-        logits, auxiliary = self.conv_out(merged), self.conv_out16(a16)
-        return tuple(F.interpolate(x, size=size, mode="bilinear", align_corners=True) for x in (logits, auxiliary))
+        logits, auxiliary = (
+            F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+            for x in (self.conv_out(merged), self.conv_out16(a16))
+        )
+        return logits, auxiliary

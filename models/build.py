@@ -43,7 +43,7 @@ def build_superfusion(
 def architecture(model: nn.Module) -> dict[str, Any]:
     """The arguments that rebuild ``model``: those of :func:`build_superfusion`, or another network's own."""
     if not isinstance(model, SuperFusion):
-        return model.architecture
+        return model.architecture  # type: ignore[return-value]
     return {
         "matcher": {"kind": type(model.matcher).__name__} | model.matcher.architecture,
         "fusion": {"kind": type(model.fusion).__name__} | model.fusion.architecture,

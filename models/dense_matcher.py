@@ -157,12 +157,17 @@ class DenseMatcher(nn.Module):
         if self.structural:
             ir, vi = structural_channels(ir), structural_channels(vi)
         features = {"ir": self.pyramid(ir, "ir"), "vi": self.pyramid(vi, "vi")}
-        return {
-            direction: self.match(*(features[modality] for modality in direction.split("2")), size)
-            for direction in directions
-        }
+        flows = {}
+        for direction in directions:
+            source, target = direction.split("2")
+            flows[direction] = self.match(features[source], features[target], size)
+        return flows
 
-    def match(self, src: list[Tensor], tgt: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
+    def compile_convolutions(self) -> None:
+        """Hand the pyramid to torch.compile; cost volumes have fast forms of their own."""
+        self.pyramid.compile()
+
+    def match(self, src: list[Tensor], tgt: list[Tensor], size: Sequence[int]) -> list[Tensor]:
         """Flows from target to source features, coarse to fine; see :meth:`forward`."""
         half, quarter = (feature.shape[-2:] for feature in tgt[:2])
 

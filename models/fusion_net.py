@@ -22,6 +22,11 @@ class FusionNet(nn.Module):
         self.gsam = GSAM(32, published=published)
         self.decoder = nn.Sequential(*_convolutions(32, 16, 16, 8), ConvBlock(8, 1, bias=True), nn.Tanh())
 
+    def compile_convolutions(self) -> None:
+        """Hand the plain convolutions to torch.compile; the scans of the attention have fast forms of their own."""
+        for part in (self.encoder_ir, self.encoder_vi, self.decoder):
+            part.compile()
+
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Fuse the luminances ``ir`` and ``vi``, both ``(B, 1, H, W)`` in [0, 1]; returns the same."""
         f_ir, f_vi = self.encoder_ir(ir), self.encoder_vi(vi)

@@ -30,7 +30,7 @@ class ConvBlock(nn.Sequential):
         bias: bool = False,
     ):
         norms = {None: None, "instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
-        layers = [
+        layers: list[nn.Module] = [
             nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=bias)
         ]
         if norms[norm] is not None:

@@ -7,6 +7,8 @@ GSAM no sigmoids and direction weights that are computed but not applied (:class
 tables below; SeAFusion's segmenter file has the names of :class:`models.bisenet.BiSeNet` already.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +33,7 @@ class PublishedMatcher(DenseMatcher):
         super().__init__(correlation="squared", cost_dilation=4, cost_sigma=3.0, inputs="rgb")
         self.architecture = {}  # it takes no arguments
 
-    def match(self, src: list[Tensor], tgt: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
+    def match(self, src: list[Tensor], tgt: list[Tensor], size: Sequence[int]) -> list[Tensor]:
         """Flows from target to source features, coarse to fine, in pixels as the default matcher gives them."""
         half, quarter = (feature.shape[-2:] for feature in tgt[:2])
 
@@ -55,7 +57,7 @@ def _span(field: Tensor) -> Tensor:
     return per_axis(width - 1, height - 1, like=field)
 
 
-def _resize(field: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(field: Tensor, size: Sequence[int]) -> Tensor:
     """Resize without scaling the values: they are normalised."""
     return F.interpolate(field, size=size, mode="bilinear", align_corners=False)
 

@@ -68,9 +68,9 @@ class SuperFusion(nn.Module):
         return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
 
     def compile_convolutions(self) -> None:
-        """Hand the plain convolutional parts to torch.compile; the others have fast forms of their own."""
-        for part in (self.matcher.pyramid, self.fusion.encoder_ir, self.fusion.encoder_vi, self.fusion.decoder):
-            part.compile()
+        """Hand the networks to torch.compile, or what they choose of themselves by a method of this name."""
+        for network in (self.matcher, self.fusion):
+            getattr(network, "compile_convolutions", network.compile)()
 
 
 def reduce(image: Tensor, scale: float) -> Tensor:

@@ -55,7 +55,7 @@ def warp(src: Tensor, flow: Tensor, padding: str = "zeros") -> Tensor:
     return sample(src, pixel_grid(*flow.shape[-2:], like=flow) + flow, padding)
 
 
-def valid_mask(flow: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+def valid_mask(flow: Tensor, size: Sequence[int] | None = None) -> Tensor:
     """Mark where a warp by ``flow`` ``(B, 2, h, w)`` samples inside the source: ``(B, 1, h, w)``, 1 inside, 0 outside.
 
     ``size`` is the source's (height, width), the flow's own by default. "Inside" means between the centres of
@@ -107,7 +107,7 @@ def resize(image: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(image, tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     """Resize a flow ``(B, 2, H, W)`` to ``size`` (height, width), scaling the displacements to the new pixels."""
     height, width = flow.shape[-2:]
     if (height, width) == tuple(size):

@@ -5,6 +5,7 @@ In float32 the results are those of the plain path up to rounding. Nothing here 
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ class OptimizedSuperFusion(nn.Module):
                     total[..., y, x] += weight
         return fused.div_(total)
 
-    def _large(self, size: tuple[int, int]) -> bool:
+    def _large(self, size: Sequence[int]) -> bool:
         return self.max_side is not None and max(size) > self.max_side
 
 
@@ -93,7 +94,7 @@ def _rearrange(block: ConvBlock) -> None:
     """Fold batch normalisation, work in place, and keep the memory layout through instance normalisation."""
     for i, layer in reversed(list(enumerate(block))):
         if isinstance(layer, nn.BatchNorm2d):
-            block[0] = fuse_conv_bn_eval(block[0], layer)
+            block[0] = fuse_conv_bn_eval(block[0], layer)  # type: ignore[type-var]
             del block[i]
         elif isinstance(layer, nn.InstanceNorm2d):
             # The same with one channel a group; PyTorch's instance normalisation would leave channels_last.

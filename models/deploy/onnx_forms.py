@@ -4,6 +4,8 @@ The networks use forms that are fast in PyTorch: their own gradients, views with
 column. ONNX has none of these, or only with the size written into the graph.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,4 +70,4 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
     return torch.stack(costs, dim=2).flatten(1, 2)
 
 
-FORMS = {"scan": scan, "blur": blur, "cost_volume": cost_volume}
+FORMS: dict[str, Callable] = {"scan": scan, "blur": blur, "cost_volume": cost_volume}

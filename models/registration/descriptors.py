@@ -5,6 +5,7 @@ normalised correlation over the content that both images share.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
 class Frame:
     """The pixels of an image of ``size`` (height, width), resized from ``full``, as points and back."""
 
-    def __init__(self, size: tuple[int, int], full: tuple[int, int], like: Tensor):
+    def __init__(self, size: Sequence[int], full: Sequence[int], like: Tensor):
         height, width = size
         self.grid = pixel_grid(height, width, like)
         self.scale = max(full) / 2 * like.new_tensor([width / full[1], height / full[0]]).view(1, 2, 1, 1)

@@ -23,7 +23,8 @@ def elastic(level: Level, start: Tensor) -> Tensor:
     """The displacement ``(1, 2, h, w)``, in pixels of ``level``, to be added to ``start`` ``(1, 2, h, w)``, where VI's
     pixels lie in IR as far as is known."""
     size, longer = tuple(level.vi.shape[-2:]), max(level.vi.shape[-2:])
-    cells = tuple(max(1, round(_CELLS * n / longer)) for n in size)
+    rows, columns = (max(1, round(_CELLS * n / longer)) for n in size)
+    cells = rows, columns
     spread = _SIZE * longer * torch.kron(*(_gaussian(n, start) for n in cells))  # of each cell's noise over the cells
 
     def displacement(noise: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ less for crops. Hence:
 Everything is deterministic: no atomics, each program writes what no other one writes, and torch adds it up.
 """
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -191,7 +193,7 @@ def _backward(
     tl.store(sums + lines.to(tl.int64) * 4 * CHANNELS, for_bias, mask=mask)
 
 
-def _launch(kernel, tensors: tuple[Tensor, ...], shape: tuple[int, int, int, int], chunk: int) -> None:
+def _launch(kernel, tensors: tuple[Tensor, ...], shape: Sequence[int], chunk: int) -> None:
     """Run ``kernel`` over all lines and channels of a ``(B, H, W, C)`` image and all directions."""
     batch, height, width, channels = shape
     block_channels = min(triton.next_power_of_2(channels), LANES)

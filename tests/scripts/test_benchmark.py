@@ -22,6 +22,7 @@ def table(text: str) -> list[dict[str, str]]:
     return [dict(zip(rows[0], row)) for row in rows[2:]]
 
 
+@pytest.mark.slow
 def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
     benchmark.main(["step", "--batch", "1", "--crop", "64", "--repeats", "1", "--device", "cpu"])
@@ -34,6 +35,7 @@ def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
     assert rows[0]["x"] == "1.0"
 
 
+@pytest.mark.slow
 def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(inference, "in_new_process", lambda function, *args: function(*args))
     monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)  # it would be for all tests that follow

@@ -69,6 +69,7 @@ def test_the_scan_is_the_usual_one():
     torch.testing.assert_close(onnx_forms.scan(x, weight, bias), scan_reference(x, weight, bias))
 
 
+@pytest.mark.slow
 def test_the_file_fixes_no_size_and_keeps_the_loop(file):
     model = onnx.load_from_string(file)
     onnx.checker.check_model(model)
@@ -82,10 +83,12 @@ def test_the_file_fixes_no_size_and_keeps_the_loop(file):
     assert "Scan" in {node.op_type for node in model.graph.node}
 
 
+@pytest.mark.slow
 def test_the_file_tells_nothing_of_this_machine(file):
     assert str(SHIPPED.parents[1]).encode() not in file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch, height, width", [(1, 91, 100), (2, 96, 77), (1, 32, 33)])
 def test_the_file_agrees_with_the_model(model, session, images, batch, height, width):
     ir, vi = (image[:batch, :, :height, :width].contiguous() for image in images)
@@ -101,6 +104,7 @@ def run_export(*arguments):
     export.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_a_checked_file_is_written(checkpoint, file, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "to_onnx", lambda model, part: file)
     out = tmp_path / "new" / "model.onnx"
@@ -110,6 +114,7 @@ def test_a_checked_file_is_written(checkpoint, file, tmp_path, monkeypatch, caps
     assert "| 48x40 |" in printed and "| 35x33 |" in printed
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_written(file, tmp_path, monkeypatch):
     torch.manual_seed(1)
     save_checkpoint(tmp_path / "other.safetensors", SuperFusion())

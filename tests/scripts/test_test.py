@@ -105,7 +105,7 @@ def test_the_old_name_of_the_folder_is_taken_with_a_note(checkpoint, data_root, 
 
 def test_only_what_this_run_wrote_is_scored(checkpoint, data_root, tmp_path):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root)
-    run_test(checkpoint, tmp_path, *arguments, "--save_flow")
+    run_test(checkpoint, tmp_path, *arguments, "--save_flow", "--registrar", "matcher")
     run_test(checkpoint, tmp_path, *arguments, "--mode", "Fusion", "--metrics", "SSIM", "--limit", 1)
     assert (tmp_path / "scores" / "summary.csv").read_text().splitlines()[0] == "method,images,SSIM"
 
@@ -116,6 +116,7 @@ def test_a_baseline_needs_no_weights(data_root, tmp_path):
     assert (tmp_path / "out" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_baselines_go_the_same_way(checkpoint, data_root, tmp_path):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg")
     arguments += ("--protocols", "official", "band_free")

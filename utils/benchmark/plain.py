@@ -1,5 +1,7 @@
 """The operations as the paper tells them, without any short cut: the yardstick of speed."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ def shifted_cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: in
 
 
 # For models.forms.computed_as.
-PLAIN = {"scan": scan_reference, "cost_volume": shifted_cost_volume}
+PLAIN: dict[str, Callable] = {"scan": scan_reference, "cost_volume": shifted_cost_volume}
 
 
 class EachDirectionAlone(nn.Module):

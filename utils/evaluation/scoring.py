@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from datasets.paired import Pair, PairedFolders
+from datasets.paired import Pair, PairSet
 from utils.errors import UserError
 from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow
 from utils.figures.curves import cumulative_curves, trade_off
@@ -47,7 +47,7 @@ def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> d
 
 
 def score_pair(
-    pairs: PairedFolders, methods: list[Results], metrics: tuple[str, ...], index: int
+    pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], index: int
 ) -> tuple[list[dict], list[str]]:
     """Score all methods on one pair; returns a row for each method and a line for each file that failed."""
     name = pairs.names[index]
@@ -73,7 +73,7 @@ def score_pair(
 
 
 def score_all(
-    pairs: PairedFolders, methods: list[Results], metrics: tuple[str, ...], workers: int
+    pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], workers: int
 ) -> tuple[list[dict], list[str]]:
     """Score every pair, in processes if ``workers`` > 1; rows are sorted by method, then name."""
     score = partial(score_pair, pairs, methods, metrics)
@@ -90,7 +90,7 @@ def score_all(
 
 
 def score_methods(
-    pairs: PairedFolders, methods: list[Results], metrics: tuple[str, ...], out: Path, workers: int
+    pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], out: Path, workers: int
 ) -> list[str]:
     """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line for each thing missing."""
     problems = [line for results in methods for line in missing_files(results, pairs.names)]

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from datasets.paired import Pair, read_label
+from datasets.paired import Pair, PairSet, read_label
 from models.results import SMALLEST_SIDE
 from utils.classes import CLASS_COLOURS, class_names
 from utils.colour import luminance
@@ -63,7 +62,7 @@ def iou_figures(matrices: Sequence[Tensor]) -> dict[str, float | None]:
 
     None stands for a class that is neither labelled nor predicted.
     """
-    matrix = sum(matrices)
+    matrix = torch.stack(list(matrices)).sum(dim=0)
     values = [*iou_per_class(matrix).tolist(), mean_iou(matrix).item()]
     names = [*class_names(len(matrix)), "mIoU"]
     return {name: None if math.isnan(value) else value for name, value in zip(names, values)}
@@ -99,7 +98,7 @@ def _from_files(files: dict[str, Path], read: Callable[[Path], Tensor]) -> Sourc
     return lambda pair: read(files[pair.name]) if pair.name in files else None
 
 
-def score_segmentations(pairs: Dataset, sources: dict[str, Source], num_classes: int) -> tuple[list[dict], list[str]]:
+def score_segmentations(pairs: PairSet, sources: dict[str, Source], num_classes: int) -> tuple[list[dict], list[str]]:
     """Score class maps against the labels of ``pairs``, one confusion matrix over all pairs for each of ``sources``.
 
     Returns rows ``{"method": key of sources, "images": count, class: IoU, ..., "mIoU": mean}`` for

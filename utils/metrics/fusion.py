@@ -97,4 +97,4 @@ def fusion_metrics(ir: Tensor, vi: Tensor, fused: Tensor, names: Iterable[str] =
     if len({image.shape for image in images.values()}) > 1:
         sizes = ", ".join(f"{name} {image.shape[0]}x{image.shape[1]}" for name, image in images.items())
         raise ValueError(f"the images differ in size (height x width): {sizes}")
-    return {name: known[name](**images).item() for name in names}
+    return {name: known[name](*images.values()).item() for name in names}

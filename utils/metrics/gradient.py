@@ -28,7 +28,7 @@ def _edges_qabf(image: Tensor) -> tuple[Tensor, Tensor]:
 def edge_preservation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     """Qabf: preserved share of the sources' edges, weighted by their strength; 0 where the sources have none."""
     strength_f, angle_f = _edges_qabf(fused)
-    kept, total = 0.0, 0.0
+    kept = total = fused.new_zeros(())
     for source in (ir, vi):
         strength, angle = _edges_qabf(source)
         similar = ratio(torch.minimum(strength, strength_f), torch.maximum(strength, strength_f))
@@ -51,7 +51,7 @@ def _artifacts(ir: Tensor, vi: Tensor, fused: Tensor, strong: float) -> Tensor:
     """Share of the edges lost where the fused image's edge exceeds both sources'; edges from ``strong`` on (in gray
     levels) weigh strength^1.5, all others 0.001."""
     strength_f, angle_f = _edges_nabf(fused)
-    lost, total = 0.0, 0.0
+    lost = total = fused.new_zeros(())
     invented = torch.ones_like(strength_f, dtype=torch.bool)
     for source in (ir, vi):
         strength, angle = _edges_nabf(source)

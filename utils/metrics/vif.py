@@ -38,7 +38,7 @@ def _information(moments: Tensor) -> tuple[Tensor, Tensor]:
 def _fidelity(ir: Tensor, vi: Tensor, fused: Tensor, first_scale_limit: float | None = None) -> Tensor:
     """Sum over both sources of carried / held information over four scales; a source without texture adds 0."""
     images = torch.stack([ir, vi, fused])
-    carried, held = 0.0, 0.0
+    carried = held = images.new_zeros(())
     for size in (17, 9, 5, 3):
         taps = gaussian_taps(size, size / 5)
         if size < 17:

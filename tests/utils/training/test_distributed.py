@@ -60,6 +60,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_one_process_with_the_whole_batch(folder, found):
     config = load_config(folder / "recipe.yaml")
     torch.manual_seed(0)
@@ -79,6 +80,7 @@ def test_gradients_are_those_of_one_process_with_the_whole_batch(folder, found):
         assert close(found[0]["buffers"][name].float(), buffer.float()), name
 
 
+@pytest.mark.slow
 def test_batch_normalisation_sees_the_batches_of_all_processes(found):
     torch.manual_seed(0)
     images = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -96,6 +98,7 @@ def test_batch_normalisation_sees_the_batches_of_all_processes(found):
         assert all(close(each["buffers"][f"0.{name}"].float(), tensor.float()) for each in both), name
 
 
+@pytest.mark.slow
 def test_processes_train_alike_stop_together_and_continue_exactly(folder, found):
     for run, code in (("straight", 0), ("interrupted", 130), ("resumed", 0)):
         assert all(each[run][0] == code for each in found)
@@ -112,6 +115,7 @@ def test_processes_train_alike_stop_together_and_continue_exactly(folder, found)
     assert len(list((folder / "straight" / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_is_refused(folder, found):
     options = ["--config", str(folder / "recipe.yaml"), "--out", str(folder / "straight"), "--device", "cpu"]
     with pytest.raises(UserError, match="state.pt: saved by 2 processes; resume with as many, not 1"):
