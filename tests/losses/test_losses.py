@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from losses import flow, fusion, photometric
-from losses.basics import masked_mean, second_differences, shrink
+from losses.basics import erode, masked_mean, second_differences
 
 ONES = torch.ones(1, 1, 8, 8)
 
@@ -32,7 +32,7 @@ def pictures(size=8, dtype=torch.float32):
 
 @pytest.fixture
 def exact_blur(monkeypatch):
-    """Gaussian filters in the precision of their input, for gradient checks; the terms' own work in float32."""
+    """The photometric term's Gaussian in the precision of its input, for gradient checks; its own works in float32."""
 
     def blur(x, kernel, border):
         half, channels = kernel.numel() // 2, x.shape[1]
@@ -40,7 +40,6 @@ def exact_blur(monkeypatch):
         weights = (kernel[:, None] * kernel).to(x).expand(channels, 1, -1, -1)
         return torch.nn.functional.conv2d(x, weights, groups=channels)
 
-    monkeypatch.setattr(fusion, "blur", blur)
     monkeypatch.setattr(photometric, "blur", blur)
 
 
@@ -60,9 +59,9 @@ def test_second_differences_by_hand():
     assert along_y.flatten().tolist() == [5, 1, 4] and along_x.flatten().tolist() == [2, 0, 5]
 
 
-def test_a_mask_shrinks_from_its_own_edge_and_not_from_the_frame():
-    assert torch.equal(shrink(left(5), 2), left(3))
-    assert torch.equal(shrink(ONES, 3), ONES)
+def test_a_mask_is_eroded_from_its_own_edge_and_not_from_the_frame():
+    assert torch.equal(erode(left(5), 2), left(3))
+    assert torch.equal(erode(ONES, 3), ONES)
 
 
 # Flows
