@@ -35,8 +35,8 @@ def test_all_randomness_comes_from_the_two_generators_and_goes_on_where_they_sta
     assert torch.equal(photometric("ir", image, *generators), following)
 
 
-def test_an_image_changes_alike_in_any_company():
-    # With noise and how much taken from the same places of the sequence, the last image decides nothing.
+def test_an_image_changes_alike_whatever_the_others_show():
+    # What is drawn for an image depends on its place in the batch, not on the other images.
     image = ramps(5, 3)
     other = image.clone()
     other[4] = 0.1

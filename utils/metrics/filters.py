@@ -60,7 +60,7 @@ def sobel(image: Tensor, border: str) -> tuple[Tensor, Tensor]:
     """Sobel differences ``(dx, dy)`` of ``(H, W)``, unnormalised (weights 1 2 1), same size; right and down count
     as positive. ``border`` is a mode of ``pad``.
 
-    :func:`kornia.filters.spatial_gradient` gives the same whole numbers in 6 times the time, a convolution in float64.
+    :func:`kornia.filters.spatial_gradient` gives the same whole numbers in 1.6 (240x320) to 6 times (480x640) the time.
     """
     x = pad(image, 1, border)
     rows = x[:-2] + 2 * x[1:-1] + x[2:]
