@@ -62,6 +62,10 @@ def test_second_differences_by_hand():
 def test_a_mask_is_eroded_from_its_own_edge_and_not_from_the_frame():
     assert torch.equal(erode(left(5), 2), left(3))
     assert torch.equal(erode(ONES, 3), ONES)
+    mask = (noise(2, 1, 40, 30) > 0.03).float()
+    for radius in (1, 5):
+        square = -torch.nn.functional.max_pool2d(-mask, 2 * radius + 1, stride=1, padding=radius)
+        assert torch.equal(erode(mask, radius), square)
 
 
 # Flows
