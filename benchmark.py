@@ -1,8 +1,9 @@
-"""Time the networks on this machine: inference, the scan, a training step.
+"""Time the networks on this machine: inference, the scan, a training step, our functions beside a library's.
 
 python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network published] [--all_scans] [--plot FILE]
 python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE]
 python benchmark.py step [--batch 4] [--crop 256]
+python benchmark.py libraries
 all with [--device auto|cpu|cuda|mps] [--repeats 3]
 
 inference: register, fuse and both, on a pair of the embedded sample; "plain" is the network written out as the paper
@@ -15,6 +16,9 @@ the pixels.
 step: one training step of stage RF. It draws and deforms BATCH images, matches and fuses their 2 x BATCH pairs both
 ways, and updates both networks. "plain" is the published network in float32, each direction on its own; then ours in
 float32 and in bfloat16, all in turns. The median counts everywhere.
+
+libraries: what is ours though a library has it too, on the same input, the least time of either; docs/design.md has the
+reasons.
 """
 
 import argparse
@@ -36,7 +40,7 @@ from models.published import published_superfusion
 from models.results import SMALLEST_SIDE
 from train import rf_step
 from utils.arguments import at_least, image_size
-from utils.benchmark import inference, scan
+from utils.benchmark import inference, libraries, scan
 from utils.benchmark.measure import markdown
 from utils.benchmark.plain import EachDirectionAlone
 from utils.device import pick_device
@@ -158,6 +162,11 @@ def time_step(args: argparse.Namespace, device: torch.device) -> None:
     print(markdown(["", *PARTS, "all", "samples/s", "x"], rows))
 
 
+def time_libraries(args: argparse.Namespace, device: torch.device) -> None:
+    keep_freed_memory()
+    print(libraries.table(device, args.repeats))
+
+
 def machine(device: torch.device) -> str:
     """What the figures were measured on."""
     if device.type == "cuda":
@@ -169,7 +178,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    commands = parser.add_subparsers(required=True, metavar="inference|scan|step")
+    commands = parser.add_subparsers(required=True, metavar="inference|scan|step|libraries")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     common.add_argument("--repeats", type=at_least(1), default=3)
@@ -201,6 +210,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     command.set_defaults(command=time_step, plot=None)
     command.add_argument("--batch", type=at_least(1), default=4, help="images a step")
     command.add_argument("--crop", type=at_least(64), default=256, help="their side in pixels")
+
+    command = commands.add_parser("libraries", parents=[common], help="our functions beside a library's")
+    command.set_defaults(command=time_libraries, plot=None)
     return parser.parse_args(argv)
 
 

@@ -22,7 +22,7 @@ from utils.evaluation.data_options import add_data_options, check_data_options, 
 from utils.evaluation.result_folders import Results, open_results
 from utils.evaluation.scoring import in_summary, metric_names, score_methods
 from utils.evaluation.segmentation import INPUTS, class_maps, score_segmentations
-from utils.figures.plots import comparison, salient_boxes
+from utils.figures.sheets import comparison, salient_boxes
 from utils.figures.tables import higher, latex, markdown
 from utils.files.images import check_writable, read_image, write_bytes, write_image
 from utils.files.results import write_csv

@@ -83,7 +83,7 @@ def check_packages() -> None:
     """Raise UserError if a package that only this script needs is missing."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise UserError(f"export.py also needs {', '.join(missing)}: pip install {' '.join(PACKAGES)}")
+        raise UserError(f"export.py also needs {', '.join(missing)}: pip install -r requirements-export.txt")
 
 
 def to_onnx(model: SuperFusion, part: str) -> bytes:

@@ -3,7 +3,10 @@
 import math
 
 import torch
+from kornia.augmentation import RandomGamma, RandomGaussianNoise, RandomInvert
 from torch import Tensor
+
+_INVERT, _GAMMA, _NOISE = RandomInvert(), RandomGamma(), RandomGaussianNoise()
 
 
 def photometric(modality: str, image: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
@@ -11,16 +14,23 @@ def photometric(modality: str, image: Tensor, generator: torch.Generator, noise:
 
     ``modality`` "vi" is also darkened, down to an eighth; "ir" may be inverted (a "black-hot" palette). ``generator``
     (CPU) draws how much, ``noise``, on the device of ``image``, the pixel noise. The result lies in [0, 1] too.
+
+    kornia would draw from PyTorch's global generator, which a resumed run could not set back without disturbing
+    others: its augmentations are given their parameters instead.
     """
 
     def uniform(low: float, high: float) -> Tensor:
-        values = low + (high - low) * torch.rand(len(image), 1, 1, 1, generator=generator)
-        return values.to(image.device)
+        return (low + (high - low) * torch.rand(len(image), generator=generator)).to(image.device)
+
+    def apply(augmentation: torch.nn.Module, share: Tensor | None = None, **parameters: Tensor) -> Tensor:
+        every = torch.ones(len(image), device=image.device)
+        return augmentation(image, params=parameters | {"batch_prob": every if share is None else share})
 
     if modality == "ir":
-        image = torch.where(uniform(0, 1) < 0.1, 1 - image, image)
+        image = apply(_INVERT, (uniform(0, 1) < 0.1).float())
     gamma = uniform(-0.4, 0.4).exp()
     darkest = 1 / 8 if modality == "vi" else 1 / 2
     gain = torch.where(uniform(0, 1) < 0.5, uniform(math.log(darkest), math.log(1.3)).exp(), 1.0)
+    image = apply(_GAMMA, gamma_factor=gamma, gain_factor=gain)
     grain = torch.randn(image.shape, generator=noise, device=image.device)
-    return (gain * image.clamp(0, 1) ** gamma + uniform(0, 0.02) * grain).clamp(0, 1)
+    return apply(_NOISE, gaussian_noise=uniform(0, 0.02).view(-1, 1, 1, 1) * grain).clamp(0, 1)

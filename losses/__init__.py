@@ -1,0 +1,5 @@
+"""The loss terms, one file a family, and the objectives made of them; imports utils/, models/, no datasets/.
+
+``objectives`` gives each stage of training its named terms and their total; ``flow``, ``photometric``, ``fusion`` and
+``segmentation`` hold the terms, ``basics`` what several of them are made of.
+"""

@@ -6,13 +6,11 @@ edge in it.
 """
 
 import torch
-import torch.nn.functional as F
+from kornia.filters import gaussian_blur2d, spatial_gradient
 from torch import Tensor
 
-from losses.basics import masked_mean, shrink
-from models.layers import blur, gaussian_kernel
+from losses.basics import erode, masked_mean
 
-_SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -27,14 +25,18 @@ _CONTRAST_WINDOW, _CONTRAST_FLOOR = (9, 1.5), 0.01
 
 def sobel(image: Tensor) -> Tensor:
     """``|Gx| + |Gy|`` by the Sobel operator, edge pixels repeated; ``(B, 1, H, W)``."""
-    kernel = torch.tensor(_SOBEL_X, device=image.device, dtype=image.dtype)
-    kernels = torch.stack((kernel, kernel.T))[:, None]
-    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernels).abs().sum(dim=1, keepdim=True)
+    return spatial_gradient(image, "sobel", normalized=False).abs().sum(dim=2)
+
+
+def _blur(x: Tensor, window: tuple[int, float]) -> Tensor:
+    """``x`` ``(B, C, H, W)`` under a Gaussian ``window`` (taps, sigma in pixels), edge pixels repeated."""
+    taps, sigma = window
+    return gaussian_blur2d(x, taps, (sigma, sigma), border_type="replicate")
 
 
 def gradient(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     """Mean ``| |grad fused| - max(|grad ir|, |grad vi|) |``."""
-    return masked_mean((sobel(fused) - torch.maximum(sobel(ir), sobel(vi))).abs(), shrink(mask, 1))
+    return masked_mean((sobel(fused) - torch.maximum(sobel(ir), sobel(vi))).abs(), erode(mask, 1))
 
 
 def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     of sigma 4 and 2: IR where it is clearly brighter (people) or shows what VI does not (smoke, night), VI elsewhere
     (textures, skies).
     """
-    edges = _average(torch.cat((sobel(ir), sobel(vi)), dim=1), shrink(mask, 1), _EDGES_WINDOW)
+    edges = _average(torch.cat((sobel(ir), sobel(vi)), dim=1), erode(mask, 1), _EDGES_WINDOW)
     edges_ir, edges_vi = (edges + _EDGES_FLOOR).log().split(1, dim=1)
     lead = _average(ir - vi, mask, _BRIGHTNESS_WINDOW) - _BRIGHTNESS_LEAD
     return torch.sigmoid(_EDGES_SLOPE * (edges_ir - edges_vi) + _BRIGHTNESS_SLOPE * lead)
@@ -57,7 +59,7 @@ def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 
 def _average(x: Tensor, mask: Tensor, window: tuple[int, float]) -> Tensor:
     """The Gaussian average around each pixel of ``x`` where ``mask`` is set; 0 where it is set nowhere around."""
-    blurred = blur(torch.cat((x * mask, mask), dim=1), gaussian_kernel(*window), border="replicate")
+    blurred = _blur(torch.cat((x * mask, mask), dim=1), window)
     return blurred[:, :-1] / blurred[:, -1:].clamp(min=1e-6)
 
 
@@ -74,8 +76,8 @@ def detail(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     """
     selected = _selected(ir, vi, mask)
     contrast = _differences(selected).abs().mean(dim=1, keepdim=True)
-    contrast = blur(contrast, gaussian_kernel(*_CONTRAST_WINDOW), border="replicate")
-    inside = shrink(mask, _CONTRAST_WINDOW[0] // 2 + 1)[..., :-1, :-1]
+    contrast = _blur(contrast, _CONTRAST_WINDOW)
+    inside = erode(mask, _CONTRAST_WINDOW[0] // 2 + 1)[..., :-1, :-1]
     return masked_mean(_differences(fused - selected).abs() / (contrast + _CONTRAST_FLOOR), inside)
 
 
@@ -92,10 +94,13 @@ def _differences(x: Tensor) -> Tensor:
 
 
 def ssim_maps(image: Tensor, *others: Tensor) -> list[Tensor]:
-    """Local SSIM of ``image`` with each of ``others``: 11x11 Gaussian of sigma 1.5, edges repeated, data range 1."""
+    """Local SSIM of ``image`` with each of ``others``: 11x11 Gaussian of sigma 1.5, edges repeated, data range 1.
+
+    Ours, because :func:`kornia.metrics.ssim` mirrors the image at its edges: up to 0.5 off there.
+    """
     images = (image, *others)
     products = [x * x for x in images] + [image * x for x in others]
-    blurred = blur(torch.cat((*images, *products), dim=1), gaussian_kernel(*_SSIM_WINDOW), border="replicate")
+    blurred = _blur(torch.cat((*images, *products), dim=1), _SSIM_WINDOW)
     means, squares, crossed = blurred.split((len(images), len(images), len(others)), dim=1)
     mean, mean_others = means[:, :1], means[:, 1:]
     variances = squares - means**2
@@ -107,7 +112,7 @@ def ssim_maps(image: Tensor, *others: Tensor) -> list[Tensor]:
 
 def structure(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     """Mean ``1 - (SSIM(fused, ir) + SSIM(fused, vi)) / 2``."""
-    inside = shrink(mask, _SSIM_WINDOW[0] // 2)
+    inside = erode(mask, _SSIM_WINDOW[0] // 2)
     return masked_mean(1 - sum(ssim_maps(fused, ir, vi)) / 2, inside)
 
 

@@ -17,7 +17,8 @@ def lovasz_softmax(logits: Tensor, label: Tensor, ignore: int = 255) -> Tensor:
 
     For class c with probabilities p, the errors ``m_i = 1 - p_i`` where the label is c and ``p_i`` elsewhere, sorted
     to descend, give ``sum_i m_i (J_i - J_{i-1})``: J_i = 1 - IoU (J_0 = 0) if the i pixels of largest error were wrong
-    and all others right. With probabilities 0 and 1 this is 1 - IoU itself.
+    and all others right. With probabilities 0 and 1 this is 1 - IoU itself. Ours, because
+    :func:`kornia.losses.lovasz_softmax_loss` counts classes that are not in the image and ignores no label.
     """
     batch, classes = logits.shape[:2]
     probability = _at_least_float32(logits).softmax(dim=1).flatten(2)

@@ -38,7 +38,8 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
 def sample(src: Tensor, positions: Tensor, padding: str = "zeros") -> Tensor:
     """Read ``src`` ``(B, C, H, W)`` bilinearly at pixel ``positions`` ``(B, 2, h, w)``; returns ``(B, C, h, w)``.
 
-    ``padding`` is what lies outside ``src``: "zeros", or "border" (the nearest pixel of the edge).
+    ``padding`` is what lies outside ``src``: "zeros", or "border" (the nearest pixel of the edge). Ours, since this is
+    where the flow convention is kept; :func:`kornia.geometry.remap` with ``align_corners=True`` is as fast.
     """
     height, width = src.shape[-2:]
     x = (2 * positions[:, 0] + 1) / width - 1

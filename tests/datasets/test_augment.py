@@ -23,6 +23,26 @@ def test_range_shape_and_seed():
     assert not torch.equal(augment("vi", image), augment("vi", image, seed=1))
 
 
+def test_all_randomness_comes_from_the_two_generators_and_goes_on_where_they_stand():
+    image, generators = torch.rand(6, 1, 16, 16), [torch.Generator().manual_seed(s) for s in (3, 4)]
+    photometric("ir", image, *generators)
+    states, everybodys = [g.get_state() for g in generators], torch.get_rng_state()
+    following = photometric("ir", image, *generators)
+    assert torch.equal(torch.get_rng_state(), everybodys)
+    torch.manual_seed(99)
+    for generator, state in zip(generators, states):
+        generator.set_state(state)
+    assert torch.equal(photometric("ir", image, *generators), following)
+
+
+def test_an_image_changes_alike_whatever_the_others_show():
+    # What is drawn for an image depends on its place in the batch, not on the other images.
+    image = ramps(5, 3)
+    other = image.clone()
+    other[4] = 0.1
+    assert torch.equal(augment("vi", image)[:4], augment("vi", other)[:4])
+
+
 def test_every_image_of_a_batch_changes_on_its_own():
     out = augment("vi", ramps(20, 3))
     # The mean of its three channels is that of one change; no two images share theirs.

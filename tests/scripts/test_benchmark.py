@@ -10,7 +10,7 @@ from models import SuperFusion
 from models.forms import computed_as
 from models.published import published_superfusion
 from models.scan import backends_for
-from utils.benchmark import inference
+from utils.benchmark import inference, libraries
 from utils.benchmark.measure import in_new_process, markdown, peak_memory, seconds
 from utils.benchmark.plain import PLAIN
 
@@ -96,6 +96,21 @@ def test_plain_is_the_same_network(make):
     assert calls == {"scan": 2, "cost_volume": 2 * len(model.passes)}
 
 
+def test_the_table_of_libraries(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
+    small = libraries.cases(CPU, height=24, width=32)
+    monkeypatch.setattr(libraries, "cases", lambda device: small)
+    monkeypatch.setattr(libraries, "_TURNS", 1)
+    benchmark.main(["libraries", "--repeats", "1", "--device", "cpu"])
+    rows = table(capsys.readouterr().out)
+    assert [row["ours"] for row in rows] == [case.what for case in small]
+    # The same values, but for what the docstrings name: borders, rounded coefficients, absent classes.
+    others = ("SSIM map", "YCbCr", "Lovasz")
+    for row in rows:
+        same = float(row["largest difference"]) < 1e-4
+        assert same != row["ours"].startswith(others), row["ours"]
+
+
 def test_timing_and_memory():
     calls = []
     assert len(seconds(lambda: calls.append(0), CPU, 3)) == 3 and len(calls) > 3
@@ -113,7 +128,7 @@ def test_timing_and_memory():
         (["inference", "--sizes", "640"], "640: write it as 640x480"),
         (["inference", "--sizes", "640x8"], "both at least 32"),
         (["scan", "--widths", "none"], "none: must be a whole number"),
-        ([], "inference|scan|step"),
+        ([], "inference|scan|step|libraries"),
     ],
 )
 def test_refusals(arguments, message, capsys):

@@ -137,5 +137,5 @@ def test_refusals(checkpoint, tmp_path, monkeypatch):
             run_export("--check", wrong)
         assert ended.value.code == 2
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(UserError, match="needs onnxscript: pip install onnx onnxruntime onnxscript"):
+    with pytest.raises(UserError, match="needs onnxscript: pip install -r requirements-export.txt"):
         run_export("--checkpoint", checkpoint)

@@ -17,8 +17,9 @@ from models.weights import save_checkpoint
 from utils.classes import CLASS_COLOURS, CLASSES, class_names
 from utils.errors import UserError
 from utils.evaluation.segmentation import iou_figures, predict, segment, write_class_map
+from utils.figures.overlays import class_overlay
 from utils.figures.pair_sheet import class_sheet
-from utils.figures.plots import class_overlay, legend
+from utils.figures.sheets import legend
 from utils.figures.tables import higher, latex, markdown
 from utils.files.images import read_image, write_image
 

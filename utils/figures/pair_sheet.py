@@ -8,15 +8,9 @@ from torch import Tensor
 
 from models.warping import resize_flow
 from utils.classes import NO_LABEL, class_names
-from utils.figures.plots import (
-    checkerboard,
-    class_overlay,
-    flow_colours,
-    gradient_overlay,
-    legend,
-    sheet,
-    warped_grid,
-)
+from utils.figures.flows import flow_colours, warped_grid
+from utils.figures.overlays import checkerboard, class_overlay, gradient_overlay
+from utils.figures.sheets import legend, sheet
 
 # The longer side of a panel, in pixels: a screen shows no more.
 PANEL_SIDE = 1280

@@ -8,15 +8,8 @@ import math
 from collections.abc import Callable
 
 from utils.files.results import means
+from utils.metrics import alignment, fusion, registration
 
-_HIGHER = frozenset(
-    """MI VIF SSIM FMI_dct FMI_w FMI_pixel Qabf EN SD SF AG SCD CC PSNR MEF_SSIM MEF_MS_SSIM Qcb
-    VIF_old_uint8 MI_merged align_MI_after align_NCC_after""".split()
-)
-_LOWER = frozenset(
-    """Nabf MSE Qcv Nabf_01_right
-    EPE RE EPE_median EPE_p95 EPE_above_1px EPE_above_3px EPE_above_5px folding""".split()
-)
 _DIGITS = 4  # significant digits of a column's largest figure,
 _DECIMALS = 5  # but no more decimals than these
 
@@ -35,8 +28,13 @@ Direction = Callable[[str], int]
 
 
 def direction(metric: str) -> int:
-    """1 if higher is better, -1 if lower is, 0 for a figure that ranks nothing (a state before registration)."""
-    return (metric in _HIGHER) - (metric in _LOWER)
+    """1 if higher is better, -1 if lower is, as the metric's entry says; 0 for a figure that ranks nothing.
+
+    Of measures taken before and after registration ("..._before", "..._after") only those after it rank.
+    """
+    entries = fusion.METRICS | fusion.PAPER_SCALE | registration.METRICS | alignment.METRICS
+    entry = entries.get(metric.removesuffix("_after"))
+    return entry.direction if entry else 0
 
 
 def higher(metric: str) -> int:

@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.files.complete import missing
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -28,14 +28,13 @@ def read_image(path: str | Path, stretch: bool = False) -> Tensor:
     path = Path(path)
     try:
         data = path.read_bytes()
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            # OpenCV fills what a truncated file lacks with gray; Pillow refuses it.
-            with Image.open(path) as probe:
-                probe.load()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: not a readable image ({_first_line(error)})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    # OpenCV fills what a truncated file lacks with gray.
+    if problem := missing(data):
+        raise UserError(f"{path}: not a readable image ({problem})")
     pixels = _decode(data)
     if pixels is None:
         raise UserError(f"{path}: not a readable image (damaged, or not png, jpg, bmp or tif)")
@@ -77,10 +76,6 @@ def _stretch(values: np.ndarray, path: Path) -> np.ndarray:
         raise UserError(f"{path}: holds values that are not finite numbers")
     low, high = np.percentile(values, STRETCH)
     return np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def write_image(path: str | Path, image: Tensor) -> None:

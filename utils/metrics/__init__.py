@@ -1,1 +1,5 @@
-"""Quality measures: fusion, registration and segmentation. Nothing in this package imports a network."""
+"""Quality measures of fusion, registration, alignment and segmentation; imports models/warping.py, no network.
+
+A metric is a function and one entry in a ``METRICS``, of ``fusion``, ``registration`` or ``alignment``, which also says
+whether higher or lower is better (``registry``). The other files hold the functions, ``filters`` what they share.
+"""

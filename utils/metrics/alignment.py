@@ -9,6 +9,7 @@ from torch import Tensor
 
 from utils.metrics.filters import sobel
 from utils.metrics.information import LEVELS, histogram_entropy, joint_entropy
+from utils.metrics.registry import Metric, higher
 from utils.metrics.statistics import pearson
 
 # Gray levels that share a bin: 256 x 256 joint bins would hold a few pixels each and overestimate the information.
@@ -27,8 +28,11 @@ def gradient_correlation(x: Tensor, y: Tensor) -> Tensor:
     return pearson(*magnitudes)
 
 
+METRICS: dict[str, Metric] = {"align_MI": higher(binned_information), "align_NCC": higher(gradient_correlation)}
+
+
 def alignment_metrics(image: Tensor, vi: Tensor) -> dict[str, float]:
-    """``align_MI`` (bits) and ``align_NCC`` of an infrared ``image`` against ``vi``.
+    """The :data:`METRICS`, ``align_MI`` in bits and ``align_NCC``, of an infrared ``image`` against ``vi``.
 
     Raises ValueError if their sizes differ.
     """
@@ -36,5 +40,4 @@ def alignment_metrics(image: Tensor, vi: Tensor) -> dict[str, float]:
         sizes = ", ".join(f"{name} {x.shape[0]}x{x.shape[1]}" for name, x in (("infrared", image), ("vi", vi)))
         raise ValueError(f"the images differ in size (height x width): {sizes}")
     image, vi = image.double(), vi.double()
-    figures = {"align_MI": binned_information(image, vi), "align_NCC": gradient_correlation(image, vi)}
-    return {name: value.item() for name, value in figures.items()}
+    return {name: metric(image, vi).item() for name, metric in METRICS.items()}

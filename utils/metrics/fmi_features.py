@@ -1,12 +1,13 @@
 """Feature maps for the feature mutual information: whole-image DCT, one-level wavelet transform, Sobel edges.
 
-Images: ``(H, W)`` float64 of whole numbers 0..255. Both transforms are linear and separable, so each is one matrix
+Images: ``(H, W)`` float64 of whole numbers 0..255. Both transforms are linear and separable, so each can be one matrix
 for the columns and one for the rows of an image: ``R @ image @ C.T``.
 """
 
 import math
 
 import torch
+from scipy.fft import dctn
 from torch import Tensor
 
 from utils.metrics.dmey import HIGH_PASS, LOW_PASS
@@ -31,9 +32,13 @@ def _dct_matrix(length: int, like: Tensor) -> Tensor:
 
 
 def dct(image: Tensor) -> Tensor:
-    """2-D DCT-II of the whole image ``(H, W)``."""
-    height, width = image.shape
-    return _settle(_dct_matrix(height, image) @ image @ _dct_matrix(width, image).T, 2**-30)
+    """2-D DCT-II of the whole image ``(H, W)``; on a GPU by matrices, since SciPy's fast transform needs the CPU."""
+    if image.device.type == "cpu":
+        spectrum = torch.from_numpy(dctn(image.numpy(), norm="ortho"))
+    else:
+        height, width = image.shape
+        spectrum = _dct_matrix(height, image) @ image @ _dct_matrix(width, image).T
+    return _settle(spectrum, 2**-30)
 
 
 def _wavelet_matrix(length: int, like: Tensor) -> Tensor:

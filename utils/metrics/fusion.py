@@ -1,42 +1,41 @@
 """Fusion metrics by their reported names, and the one entry point that scores an image triple.
 
 Convention: gray images are ``(H, W)`` float64 tensors that hold whole numbers 0..255, on any device with float64; IR,
-VI and fused have one size. A metric is a function ``metric(ir, vi, fused)`` that returns a 0-d float64 tensor.
+VI and fused have one size. A metric is ``metric(ir, vi, fused)``, a 0-d float64 tensor.
 Definitions and constants follow the MATLAB suite that the field's tables come from; where today's version of it and
 the version of 2022 differ, ``PAPER_SCALE`` holds the latter. Numbers printed in different papers do not agree with
 one another: compare methods by scoring all of them with this code.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from utils.metrics import fmi, gradient, information, mef_ssim, perceptual, statistics, structural, vif
-
-Metric = Callable[[Tensor, Tensor, Tensor], Tensor]
+from utils.metrics.registry import Metric, higher, lower
 
 METRICS: dict[str, Metric] = {
-    "MI": information.mutual_information,
-    "VIF": vif.visual_information_fidelity,
-    "SSIM": structural.structural_similarity,
-    "FMI_dct": fmi.fmi_dct,
-    "FMI_w": fmi.fmi_wavelet,
-    "FMI_pixel": fmi.fmi_edges,
-    "Qabf": gradient.edge_preservation,
-    "Nabf": gradient.artifacts,
-    "EN": information.entropy,
-    "SD": statistics.standard_deviation,
-    "SF": statistics.spatial_frequency,
-    "AG": statistics.average_gradient,
-    "SCD": statistics.sum_of_correlations_of_differences,
-    "CC": statistics.correlation,
-    "MSE": statistics.mean_squared_error,
-    "PSNR": statistics.peak_signal_to_noise,
-    "MEF_SSIM": mef_ssim.mef_ssim,
-    "MEF_MS_SSIM": mef_ssim.mef_ms_ssim,
-    "Qcb": perceptual.contrast_preservation,
-    "Qcv": perceptual.perceived_difference,
+    "MI": higher(information.mutual_information),
+    "VIF": higher(vif.visual_information_fidelity),
+    "SSIM": higher(structural.structural_similarity),
+    "FMI_dct": higher(fmi.fmi_dct),
+    "FMI_w": higher(fmi.fmi_wavelet),
+    "FMI_pixel": higher(fmi.fmi_edges),
+    "Qabf": higher(gradient.edge_preservation),
+    "Nabf": lower(gradient.artifacts),
+    "EN": higher(information.entropy),
+    "SD": higher(statistics.standard_deviation),
+    "SF": higher(statistics.spatial_frequency),
+    "AG": higher(statistics.average_gradient),
+    "SCD": higher(statistics.sum_of_correlations_of_differences),
+    "CC": higher(statistics.correlation),
+    "MSE": lower(statistics.mean_squared_error),
+    "PSNR": higher(statistics.peak_signal_to_noise),
+    "MEF_SSIM": higher(mef_ssim.mef_ssim),
+    "MEF_MS_SSIM": higher(mef_ssim.mef_ms_ssim),
+    "Qcb": higher(perceptual.contrast_preservation),
+    "Qcv": lower(perceptual.perceived_difference),
 }
 
 # The six of the SuperFusion paper.
@@ -44,9 +43,9 @@ PAPER = ("MI", "VIF", "SSIM", "FMI_dct", "Qabf", "Nabf")
 
 # Variants whose scale is that of tables printed in 2022; never a substitute for the metrics above.
 PAPER_SCALE: dict[str, Metric] = {
-    "VIF_old_uint8": vif.visual_information_fidelity_saturated,
-    "Nabf_01_right": gradient.artifacts_equal_weights,
-    "MI_merged": information.mutual_information_merged,
+    "VIF_old_uint8": higher(vif.visual_information_fidelity_saturated),
+    "Nabf_01_right": lower(gradient.artifacts_equal_weights),
+    "MI_merged": higher(information.mutual_information_merged),
 }
 
 
@@ -80,16 +79,16 @@ def gray_levels(image: Tensor) -> Tensor:
     return image[0] if len(image) == 1 else to_gray(image)
 
 
-def fusion_metrics(ir: Tensor, vi: Tensor, fused: Tensor, names: Iterable[str] = tuple(METRICS)) -> dict[str, float]:
+def fusion_metrics(ir: Tensor, vi: Tensor, fused: Tensor, names: Iterable[str] | None = None) -> dict[str, float]:
     """Score one fused image against its sources.
 
     ``ir``, ``vi``, ``fused``: gray ``(H, W)``, whole numbers 0..255 of any dtype, on one device. ``names``: keys of
-    ``METRICS`` or ``PAPER_SCALE``. Returns ``{name: value}`` in the order of ``names``. Raises ``ValueError`` for
-    an unknown name, images of different sizes, values outside the convention, and an image too small for a metric
-    (41 pixels on each side suffice for all).
+    ``METRICS`` or ``PAPER_SCALE``, by default all of ``METRICS``. Returns ``{name: value}`` in the order of ``names``.
+    Raises ``ValueError`` for an unknown name, images of different sizes, values outside the convention, and an image
+    too small for a metric (41 pixels on each side suffice for all).
     """
     known = METRICS | PAPER_SCALE
-    names = tuple(names)
+    names = tuple(METRICS if names is None else names)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"unknown fusion metric {', '.join(unknown)}; known: {', '.join(known)}")

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from utils.metrics.filters import filter_valid, pad, ratio, sobel
+from utils.metrics.filters import filter_valid, gaussian_taps, pad, ratio, sobel
 
 _BLOCK = 16  # side of Qcv's regions in pixels
 
@@ -34,9 +34,8 @@ def _filter_spectrum(image: Tensor, response: Tensor) -> Tensor:
 
 def _gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     """31x31 Gaussian with the density's own scale (weights sum to slightly less than 1), zeros outside."""
-    offsets = torch.arange(-15, 16, dtype=torch.float64)
-    taps = torch.exp(-(offsets**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
-    return filter_valid(pad(image[None], 15, "constant"), taps.tolist())[0]
+    taps = gaussian_taps(31, sigma, scale=1 / (math.sqrt(2 * math.pi) * sigma))
+    return filter_valid(pad(image[None], 15, "constant"), taps)[0]
 
 
 def _visible_contrast(image: Tensor) -> Tensor:

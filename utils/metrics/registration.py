@@ -6,12 +6,13 @@ phi = phi*, the inverse of d. Both are ``(B, 2, H, W)`` in pixels. All figures a
 ``p + phi*(p)`` lies inside ``ir_warp``; where p + phi(p) leaves the frame, d continues with its edge values.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from models.warping import compose, invert, valid_mask
-
-_SHARES = (1, 3, 5)
+from utils.metrics.registry import Metric, lower
 
 
 def end_point_error(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,9 +38,38 @@ def folding(flow: Tensor, valid: Tensor) -> Tensor:
     return (determinant[valid[:, 0, :-1, :-1] > 0] <= 0).double().mean()
 
 
+@dataclass
+class Errors:
+    """Errors of one pair in pixels, over its valid pixels ``(N,)``; ``flow`` and ``valid`` as in :func:`folding`."""
+
+    epe: Tensor
+    re: Tensor
+    flow: Tensor
+    valid: Tensor
+
+
+def _share_above(limit: float) -> Metric:
+    """Share of pixels whose EPE exceeds ``limit`` pixels."""
+    return lower(lambda errors: (errors.epe > limit).double().mean())
+
+
+METRICS: dict[str, Metric] = {
+    "EPE": lower(lambda errors: errors.epe.mean()),
+    "RE": lower(lambda errors: errors.re.mean()),
+    "EPE_median": lower(lambda errors: errors.epe.median()),
+    "EPE_p95": lower(lambda errors: torch.quantile(errors.epe.double(), 0.95)),
+    "EPE_above_1px": _share_above(1),
+    "EPE_above_3px": _share_above(3),
+    "EPE_above_5px": _share_above(5),
+    "folding": lower(lambda errors: folding(errors.flow, errors.valid)),
+}
+
+
 def registration_metrics(estimated: Tensor, true: Tensor) -> dict[str, float]:
-    """Figures of one pair (batch of one): EPE and RE in pixels; of the EPE also the median, the 95th percentile and the
-    shares of pixels above 1, 3 and 5 px; and the share of pixels where the estimated warp folds.
+    """The :data:`METRICS` of one pair (batch of one).
+
+    EPE and RE in pixels; of the EPE also the median, the 95th percentile and the shares of pixels above 1, 3 and 5 px;
+    and the share of pixels where the estimated warp folds.
 
     Raises ValueError if the sizes differ or a flow holds values that are not finite.
     """
@@ -48,14 +78,6 @@ def registration_metrics(estimated: Tensor, true: Tensor) -> dict[str, float]:
     if not (estimated.isfinite().all() and true.isfinite().all()):
         raise ValueError("a flow holds values that are not finite")
     error, valid = end_point_error(estimated, true)
-    epe = error[valid > 0]
-    re = reprojection_error(estimated, true)[0][valid > 0]
-    figures = {
-        "EPE": epe.mean(),
-        "RE": re.mean(),
-        "EPE_median": epe.median(),
-        "EPE_p95": torch.quantile(epe.double(), 0.95),
-    }
-    figures |= {f"EPE_above_{n}px": (epe > n).double().mean() for n in _SHARES}
-    figures["folding"] = folding(estimated, valid)
-    return {name: float(value) for name, value in figures.items()}
+    reprojection, _ = reprojection_error(estimated, true)
+    errors = Errors(error[valid > 0], reprojection[valid > 0], estimated, valid)
+    return {name: float(metric(errors)) for name, metric in METRICS.items()}

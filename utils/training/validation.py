@@ -15,8 +15,9 @@ from models.results import SMALLEST_SIDE
 from utils.errors import UserError
 from utils.evaluation.protocols import without_band
 from utils.evaluation.segmentation import segment
+from utils.figures.flows import flow_colours
 from utils.figures.pair_sheet import class_sheet
-from utils.figures.plots import flow_colours, sheet
+from utils.figures.sheets import sheet
 from utils.files.results import means
 from utils.metrics.fusion import PAPER, fusion_metrics, gray_levels
 from utils.metrics.registration import end_point_error

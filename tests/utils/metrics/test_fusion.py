@@ -395,6 +395,12 @@ def test_fmi_w_scores_the_wavelet_bands():
     assert score("FMI_w", *[triple[0]] * 3) == 1
 
 
+def test_dct_by_matrices_as_on_a_gpu_is_that_of_a_cpu():
+    image = fused_triple()[2][:30, :41].double()
+    rows, columns = (fmi_features._dct_matrix(length, image) for length in image.shape)
+    assert torch.allclose(rows @ image @ columns.T, fmi_features.dct(image), rtol=0, atol=2**-29)
+
+
 def test_dct_of_a_constant_and_of_a_cosine():
     flat = fmi_features.dct(constant(3, 6, 8))
     assert flat[0, 0].item() == pytest.approx(3 * math.sqrt(48))
