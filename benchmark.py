@@ -41,7 +41,7 @@ from utils.benchmark.measure import markdown
 from utils.benchmark.plain import EachDirectionAlone
 from utils.device import pick_device
 from utils.errors import run
-from utils.files.images import write_bytes
+from utils.files.writing import write_bytes
 from utils.memory import keep_freed_memory
 from utils.training.config import Config
 

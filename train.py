@@ -34,8 +34,8 @@ from models.weights import save_checkpoint
 from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 from utils.device import warn_of_slow_bfloat16
 from utils.errors import UserError, run
-from utils.files.images import check_writable
 from utils.files.results import write_csv
+from utils.files.writing import check_writable
 from utils.memory import keep_freed_memory
 from utils.training.config import Config, load_config
 from utils.training.distributed import Interruption, largest, synchronise_batch_norm

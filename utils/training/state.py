@@ -1,9 +1,8 @@
 """The full state of a training run on disk, so that it continues where it was."""
 
 import dataclasses
-import io
 import math
-import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from accelerate.utils import gather_object
 
 from datasets.crops import CropSampler
 from utils.errors import UserError
-from utils.files.images import write_bytes
+from utils.files.checkpoint import read_torch_file
+from utils.files.writing import write_file
 from utils.training.config import Config
 
 # What may differ when a run is resumed; all else would make it another run.
@@ -33,19 +33,14 @@ class Position:
 
 def save_state(path: Path, config: Config, **parts: Any) -> None:
     """Write ``config`` and ``parts`` (state dictionaries, tensors, numbers, lists), whole or not at all."""
-    buffer = io.BytesIO()
-    torch.save({"config": dataclasses.asdict(config)} | parts, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_file(path, partial(torch.save, {"config": dataclasses.asdict(config)} | parts))
 
 
 def load_state(path: Path, config: Config) -> dict[str, Any]:
     """What :func:`save_state` wrote, on the CPU; UserError if it cannot be read or belongs to another ``config``."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; nothing to resume")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a readable state of a training run") from error
+    state = read_torch_file(path, "a readable state of a training run")
     if not isinstance(state, dict) or "config" not in state:
         raise UserError(f"{path}: not the state of a training run")
     saved, current = _flat(state["config"]), _flat(dataclasses.asdict(config))
