@@ -13,8 +13,8 @@ from datasets.deformation import deform
 from datasets.paired import Pair
 from datasets.scene import render_scene
 from datasets.training_sets import Data
-from losses.objectives import loss_weights
-from models import BiSeNet, SuperFusion, load_segmenter
+from losses.objectives import loss_weights, seg_objective
+from models import BiSeNet, SuperFusion, load_model, load_segmenter
 from models.weights import save_checkpoint
 from utils.files.images import write_image
 from utils.training.config import Config, Train
@@ -82,7 +82,7 @@ def test_the_loss_falls_on_what_a_stage_overfits(
 ):
     if source != "sample" and not (REAL / source).is_dir():
         pytest.skip("no real images beside the project")
-    settings = Data(root=str(REAL), sets={source: 1.0}, scale=0.25, crop=48)
+    settings = Data(root=str(REAL), sets={source: 1.0}, scale=0.25, crop=48 if stage == "RF" else 32)
     if source != "sample":
         settings.hold_out, settings.val_pairs = 0.93, 1  # a pair or two to train on are enough
     weights = loss_weights(selection=0.2 if stage == "F" else 0.0)
@@ -150,6 +150,27 @@ def test_the_gradient_goes_through_the_frozen_segmenter(data, segmenter, untrain
     config.loss = loss_weights(semantic=0.0)
     stage = STAGES["FS"](config, CPU, 0)
     assert list(stage.step(stage.network, stage.draw(1)[0])) == [*FUSION, "total"]
+
+
+@pytest.mark.parametrize("source", ["vi", "ir", "fused"])
+def test_the_segmenter_learns_from_the_image_asked_for(data, segmenter, untrained, source):
+    settings = Data(root=str(data), sets={"S/train": 1.0}, crop=32, input=source, hold_out=0.5)
+    config = Config("SEG", data=settings, train=Train(batch=2, segmenter=str(segmenter), init=str(untrained)))
+    stage = STAGES["SEG"](config, CPU, 0)
+    batch, _ = stage.draw(2)
+    batch["vi"] = batch["vi"] * torch.tensor([1.0, 0.5, 0.2]).view(1, 3, 1, 1)  # in colour
+    with torch.no_grad():
+        fused = load_model(untrained).fuse(batch["ir"], batch["vi"])
+        picture = {"vi": batch["vi"], "ir": batch["ir"].expand(-1, 3, -1, -1), "fused": fused}[source]
+        logits, auxiliary = stage.network.eval()(picture)
+    terms = stage.step(stage.network, batch)
+    expected = seg_objective({"logits": logits, "auxiliary": auxiliary}, batch["label"], config.loss)
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value.item(), rel=1e-4)
+    terms["total"].backward()
+    assert all(parameter.grad is not None for parameter in stage.network.conv_out.parameters())
+    (score,), sheets = stage.validate(stage.network)
+    assert score == "mIoU" and list(sheets) == ["scene1"]
 
 
 def test_pairs_too_small_to_be_cropped_have_no_band_free_error():
