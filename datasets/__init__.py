@@ -1,7 +1,7 @@
 """Pairs of images and what is made of them: folders, public sets, deformations, training crops; imports utils/,
 models/.
 
-``paired`` reads pairs, ``deformation`` deforms them with a known flow, ``training_sets``, ``crops`` and ``augment`` give
-training batches;
-``prepare``, ``fetch`` and ``make_test_set`` lay out sets on disk and run as ``python -m datasets.NAME``.
+``paired`` reads pairs, ``deformation`` deforms them with a known flow, ``training_sets`` names those of a training run,
+``crops`` and ``augment`` draw its batches; ``prepare``, ``fetch`` and ``make_test_set`` lay out sets on disk and run as
+``python -m datasets.NAME``.
 """

@@ -61,10 +61,15 @@ def untrained(tmp_path_factory):
     return path
 
 
+@functools.cache
+def small_scene(seed):
+    return render_scene(seed, 240, 320)
+
+
 @pytest.fixture
 def small_scenes(monkeypatch):
     """The embedded scenes at half their size, rendered once."""
-    monkeypatch.setattr(datasets.sample, "render_scene", functools.cache(lambda seed: render_scene(seed, 240, 320)))
+    monkeypatch.setattr(datasets.sample, "render_scene", small_scene)
 
 
 @pytest.mark.parametrize("source", ["sample", pytest.param("MSRS/train", marks=pytest.mark.slow)])
