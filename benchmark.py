@@ -22,86 +22,19 @@ reasons.
 """
 
 import argparse
-import io
-import statistics
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from torch import nn
 
-from datasets.crops import CropSampler
-from models import SuperFusion
 from models.deploy.inference import SMALLEST_TILE
-from models.published import published_superfusion
 from models.results import SMALLEST_SIDE
-from train import rf_step
 from utils.arguments import at_least, image_size
-from utils.benchmark import inference, libraries, scan
-from utils.benchmark.measure import markdown
-from utils.benchmark.plain import EachDirectionAlone
+from utils.benchmark import inference, libraries, scan, step
 from utils.device import pick_device
 from utils.errors import run
-from utils.files.images import write_bytes
+from utils.files.writing import write_file
 from utils.memory import keep_freed_memory
-from utils.training.config import Config
-
-PARTS = ("draw", "matcher", "fusion", "warps and losses", "backward", "optimiser")
-
-
-class Clock:
-    """Adds up the seconds of named parts; waits for the device before it looks."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.seconds = device, defaultdict(float)
-        self.last = self._now()
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        """Since the last call the time went into ``part``."""
-        now = self._now()
-        self.seconds[part] += now - self.last
-        self.last = now
-
-    def watch(self, module: nn.Module, part: str) -> None:
-        """Count the forward passes of ``module`` as ``part``, what comes before them as warps and losses."""
-        module.register_forward_pre_hook(lambda *_: self.lap("warps and losses"))
-        module.register_forward_hook(lambda *_: self.lap(part))
-
-
-def make_step(
-    model: SuperFusion, bfloat16: bool, config: Config, sampler: CropSampler
-) -> Callable[[], dict[str, float]]:
-    """A function that trains ``model`` one step and gives the seconds of each of ``PARTS``."""
-    device = sampler.device
-    optimizer = torch.optim.Adam(model.train().to(device).parameters(), lr=config.train.lr)
-    clock = Clock(device)
-    clock.watch(model.matcher, "matcher")
-    clock.watch(model.fusion, "fusion")
-
-    def step() -> dict[str, float]:
-        clock.seconds.clear()
-        clock.lap("before")
-        batch, _ = sampler.deformed(config.train.batch)
-        clock.lap("draw")
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            terms = rf_step(model, batch, config)
-        clock.lap("warps and losses")
-        terms["total"].backward()
-        clock.lap("backward")
-        optimizer.step()
-        optimizer.zero_grad()
-        clock.lap("optimiser")
-        return {part: clock.seconds[part] for part in PARTS}
-
-    return step
 
 
 def time_inference(args: argparse.Namespace, device: torch.device) -> Figure:
@@ -128,38 +61,9 @@ def time_scan(args: argparse.Namespace, device: torch.device) -> Figure:
 
 
 def time_step(args: argparse.Namespace, device: torch.device) -> None:
-    keep_freed_memory()  # as train.py does
-    config = Config()
-    config.data.sets, config.data.crop = {"toy": 1.0}, args.crop
-    config.train.batch = config.train.fusion_batch = args.batch
-    sampler = CropSampler(config.data, config.train.seed, device)
-    plain = published_superfusion()
-    plain.matcher = EachDirectionAlone(plain.matcher)
-    fast = {"memory_format": torch.channels_last}
-    steps = {
-        "plain, float32": make_step(plain, False, config, sampler),
-        "ours, float32": make_step(SuperFusion().to(**fast), False, config, sampler),
-        "ours, bfloat16": make_step(SuperFusion().to(**fast), True, config, sampler),
-    }
-    for step in steps.values():
-        step()  # the first is slower: memory is made, kernels are chosen
-    timings = {name: [] for name in steps}
-    for _ in range(args.repeats):
-        for name, step in steps.items():
-            timings[name].append(step())
-
+    timings = step.measure(device, args.batch, args.crop, args.repeats)
     print(f"{args.batch} images of {args.crop}x{args.crop}, both directions; seconds")
-    rows, slowest = [], None
-    for name, parts in timings.items():
-        seconds = [statistics.median(t[part] for t in parts) for part in PARTS]
-        total = statistics.median(sum(t.values()) for t in parts)
-        slowest = slowest or total
-        rows.append(
-            [name]
-            + [f"{part:.2f}" for part in seconds]
-            + [f"{total:.2f}", f"{args.batch / total:.2f}", f"{slowest / total:.1f}"]
-        )
-    print(markdown(["", *PARTS, "all", "samples/s", "x"], rows))
+    print(step.table(timings, args.batch))
 
 
 def time_libraries(args: argparse.Namespace, device: torch.device) -> None:
@@ -168,7 +72,7 @@ def time_libraries(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def machine(device: torch.device) -> str:
-    """What the figures were measured on."""
+    """Name what the figures were measured on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()}-core CPU" if device.type == "cpu" else "MPS"
@@ -222,9 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{machine(device)}, torch {torch.__version__}")
     figure = args.command(args, device)
     if args.plot:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        write_bytes(args.plot, buffer.getvalue())
+        write_file(args.plot, lambda file: figure.savefig(file, format="png", dpi=120))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from utils.evaluation.scoring import in_summary, metric_names, score_methods
 from utils.evaluation.segmentation import INPUTS, class_maps, score_segmentations
 from utils.figures.sheets import comparison, salient_boxes
 from utils.figures.tables import higher, latex, markdown
-from utils.files.images import check_writable, read_image, write_bytes, write_image
+from utils.files.images import read_image, write_image
 from utils.files.results import write_csv
+from utils.files.writing import check_writable, write_bytes
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

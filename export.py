@@ -28,7 +28,7 @@ from models.warping import resize
 from models.weights import SHIPPED
 from utils.arguments import image_size
 from utils.errors import UserError, run
-from utils.files.images import check_writable, write_bytes
+from utils.files.writing import check_writable, write_bytes
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 

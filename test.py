@@ -8,7 +8,6 @@ python test.py --mode Seg --segmenter FILE ...                   of any of these
 """
 
 import argparse
-import io
 import os
 import time
 from dataclasses import dataclass
@@ -37,8 +36,9 @@ from utils.evaluation.result_folders import open_results
 from utils.evaluation.scoring import metric_names, score_methods
 from utils.evaluation.segmentation import iou_figures, segment, write_class_map
 from utils.figures.pair_sheet import CAPTIONS, Pictures, pair_sheet
-from utils.files.images import check_writable, write_bytes, write_image
+from utils.files.images import write_image
 from utils.files.results import means, write_csv, write_json
+from utils.files.writing import check_writable, write_file
 from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
 
@@ -173,9 +173,8 @@ def save(out: Path, name: str, done: Processed, args: argparse.Namespace, num_cl
         )
         write_image(out / "registered" / f"{name}.png", registered)
         if args.save_flow:
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, flow_ir2vi=flow.numpy(), valid=valid.numpy())
-            write_bytes(out / "flow" / f"{name}.npz", buffer.getvalue())
+            arrays = {"flow_ir2vi": flow.numpy(), "valid": valid.numpy()}
+            write_file(out / "flow" / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
         pictures.registered, pictures.flow_ir2vi = registered, flow
     if done.pair.ir_warp is not None:
         pictures.aligned = done.pair.ir

@@ -10,10 +10,10 @@ _INVERT, _GAMMA, _NOISE = RandomInvert(), RandomGamma(), RandomGaussianNoise()
 
 
 def photometric(modality: str, image: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
-    """A random change of brightness, gamma and noise of each of the images ``(B, C, H, W)`` in [0, 1]; same shape.
+    """Change brightness, gamma and noise of each of the images ``(B, C, H, W)`` in [0, 1] at random; same shape.
 
     ``modality`` "vi" is also darkened, down to an eighth; "ir" may be inverted (a "black-hot" palette). ``generator``
-    (CPU) draws how much, ``noise``, on the device of ``image``, the pixel noise. The result lies in [0, 1] too.
+    (CPU) draws the amounts, ``noise``, on the device of ``image``, the pixel noise. The result lies in [0, 1] too.
 
     kornia would draw from PyTorch's global generator, which a resumed run could not set back without disturbing
     others: its augmentations are given their parameters instead.

@@ -1,15 +1,14 @@
-"""Training batches: crops of aligned pairs, with random deformations and their true flows, or as they are, with labels.
+"""Training batches: crops of aligned pairs, randomly deformed and with their true flows, or as they are with labels.
 
-Whole images are kept in memory as 8-bit integers. A batch of crops is sampled straight from them, on the training
-device: the deformation belongs to the image, a crop only looks through a window that may be mirrored, turned and
-zoomed. A black band, where the warped image would need pixels from outside the original, gives the deformation away,
-so most windows are drawn anew while one shows, smaller every time.
+Whole images are kept in memory as 8-bit integers, and crops are sampled from them on the training device. The
+deformation is drawn for the whole image; the crop is a window on it that may be mirrored, turned and zoomed. Where the
+warped image would need pixels from outside the original it has a black band, whose shape gives the deformation away.
+A window that shows a band is therefore drawn again, each time a little smaller, except for a share of the samples.
 """
 
 import bisect
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,41 +16,22 @@ from torch import Tensor
 
 from datasets.augment import photometric
 from datasets.deformation import Deformation, Ranges, apply_affine, apply_linear, random_deformation
-from datasets.paired import Pair, PairedFolders, PairSet
-from datasets.toy import ToyScenes
+from datasets.paired import Pair
+from datasets.training_sets import Data, held_out, open_set
 from models.warping import pixel_grid, resize, sample, valid_mask, warp
 from utils.colour import luminance
 from utils.errors import UserError
-from utils.training.config import Data
 
 _WINDOW_TRIES = 24
-_SMALLEST_WINDOW = 0.5  # of the zoom drawn, after the last try
+_SMALLEST_WINDOW = 0.5  # of the zoom drawn, at the last try
 
-# How much of the affine deformation is taken to be left after a first registration.
+# The share of the affine deformation that a first registration is assumed to leave.
 _RESIDUAL = 0.15
 
 
-def open_set(config: Data, name: str, labels: bool) -> PairSet:
-    """The pairs of ``config.root/name`` (``SET/SPLIT``), with label maps if asked for; "toy" needs no files."""
-    if name == "toy":
-        return ToyScenes()
-    folder = Path(config.root) / name
-    if not (folder / "ir").is_dir():
-        raise UserError(
-            f"{folder / 'ir'}: no such file or folder; data.root must hold {name}/{{ir,vi}}, "
-            "as python -m datasets.prepare lays it out"
-        )
-    return PairedFolders(folder / "ir", folder / "vi", label=folder / "label" if labels else None)
-
-
-def held_out(config: Data, count: int) -> int:
-    """How many of the ``count`` pairs of a training set, the last ones, are kept for validation."""
-    return round(config.hold_out * count)
-
-
 @dataclass
-class Drawn:
-    """The images of a batch: 8-bit channels IR, R, G, B and label, ``(B, C, H, W)``, zero beyond the smaller images.
+class ImageBatch:
+    """Images drawn for a batch: 8-bit channels IR, R, G, B and label, ``(B, C, H, W)``, smaller ones padded with zeros.
 
     ``whole`` and ``reduced`` ``(B, 2)`` are the images' (width, height) before and after the reduction by ``scale``.
     """
@@ -62,14 +42,14 @@ class Drawn:
     reduced: Tensor
 
     def positions(self, points: Tensor) -> Tensor:
-        """Positions in ``images`` of ``points`` ``(B, 2, h, w)`` of the whole images, held inside every image."""
+        """Map ``points`` ``(B, 2, h, w)`` of the whole images to positions in ``images``, clamped to each image."""
         whole, reduced = (size.to(points).view(-1, 2, 1, 1) for size in (self.whole, self.reduced))
         return torch.minimum(((points + 0.5) * (reduced / whole) - 0.5).clamp(min=0), reduced - 1)
 
 
 @dataclass
 class Window:
-    """Where the crops of a batch lie in their images: crop pixel u at ``linear u + origin``."""
+    """The affine maps from the crops of a batch into their images: crop pixel u lies at ``linear u + origin``."""
 
     matrix: Tensor  # (B, 2, 3): linear, origin
     inverse: Tensor  # (B, 2, 2): that of linear
@@ -79,21 +59,21 @@ class Window:
         return Window(self.matrix.to(device), self.inverse.to(device), self.sizes.to(device))
 
     def where(self, keep: Tensor, other: "Window") -> "Window":
-        """These windows where ``keep`` ``(B,)``, ``other``, in the same images, elsewhere."""
+        """Take these windows where ``keep`` ``(B,)`` is set, elsewhere those of ``other``, in the same images."""
         keep = keep.view(-1, 1, 1)
         matrix, inverse = torch.where(keep, self.matrix, other.matrix), torch.where(keep, self.inverse, other.inverse)
         return Window(matrix, inverse, self.sizes)
 
     def positions(self, grid: Tensor) -> Tensor:
-        """Image positions ``(B, 2, h, w)`` of crop pixels ``grid`` of that shape."""
+        """Map crop pixels ``grid`` ``(B, 2, h, w)`` to image positions."""
         return apply_affine(self.matrix, grid)
 
     def into_crop(self, displacement: Tensor) -> Tensor:
-        """A displacement ``(B, 2, h, w)`` in image pixels as one in crop pixels."""
+        """Convert a displacement ``(B, 2, h, w)`` from image pixels to crop pixels."""
         return apply_linear(self.inverse, displacement)
 
     def inside(self, points: Tensor) -> Tensor:
-        """Which image positions lie between the centres of the image's first and last pixels: ``(B, 1, h, w)``."""
+        """Test whether image positions lie between the centres of the first and last pixels: ``(B, 1, h, w)`` bool."""
         last = (self.sizes - 1).view(-1, 2, 1, 1)
         return ((points >= 0) & (points <= last)).all(dim=1, keepdim=True)
 
@@ -101,15 +81,15 @@ class Window:
 class CropSampler:
     """Draws training batches on ``device`` from all sets of ``config``, kept in memory at ``config.scale``.
 
-    ``labels`` reads the label maps too, for :meth:`aligned`. Every random choice comes from ``seed``;
-    :meth:`state` and :meth:`restore` hold the position. Raises UserError if a set cannot be read, if nothing of it is
-    left to train on, or if an image is too small to crop.
+    ``labels`` reads the label maps too, for :meth:`aligned`. Every random choice comes from ``seed``; :meth:`state` and
+    :meth:`restore` save and continue the random sequence. Raises UserError if a set cannot be read, if nothing of it
+    is left to train on, or if an image is too small to crop.
     """
 
     def __init__(self, config: Data, seed: int, device: torch.device | str = "cpu", labels: bool = False):
         self.config, self.device, self.labels = config, torch.device(device), labels
         self.generator = torch.Generator().manual_seed(seed)
-        # Not the same seed: on a CPU both would be one and the same stream.
+        # With a seed of its own: with the same one, on a CPU both generators would give the same numbers.
         self.noise = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
         self.ranges = Ranges(config.rotation, config.translation, config.shear, config.elastic)
         self.sets = []
@@ -118,7 +98,7 @@ class CropSampler:
             count = len(pairs) - held_out(config, len(pairs))
             if count < 1:
                 raise UserError(f"{name}: data.hold_out leaves none of its {len(pairs)} pairs to train on")
-            self.sets.append([self._remember(pairs[i]) for i in range(count)])
+            self.sets.append([self._load(pairs[i]) for i in range(count)])
         largest = max(side for pairs in self.sets for _, image, _ in pairs for side in image.shape[1:])
         if config.crop > largest:
             raise UserError(
@@ -127,17 +107,17 @@ class CropSampler:
         self.shares = list(itertools.accumulate(config.sets.values()))
 
     def state(self) -> dict[str, Tensor]:
-        """The random state; :meth:`restore` continues from it exactly, on the same kind of device."""
+        """Return the random state; :meth:`restore` continues from it exactly, on the same kind of device."""
         return {"generator": self.generator.get_state(), "noise": self.noise.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.generator.set_state(state["generator"].cpu())
-        # The pixel noise is drawn on the device, and a CPU's state means nothing to a GPU, nor the other way round.
+        # The pixel noise is drawn on the device, whose generator cannot take the state of another kind of device.
         if state["noise"].shape == self.noise.get_state().shape:
             self.noise.set_state(state["noise"].cpu())
 
-    def _remember(self, pair: Pair) -> tuple[str, Tensor, tuple[int, int]]:
-        """Name, the channels IR, R, G, B and label as 8-bit integers, and the whole size (width, height)."""
+    def _load(self, pair: Pair) -> tuple[str, Tensor, tuple[int, int]]:
+        """Return the name, the channels IR, R, G, B and label as 8-bit integers, and the whole size (width, height)."""
         pair = pair.in_vi_frame()
         height, width = pair.vi.shape[-2:]
         size = [round(side * self.config.scale) for side in (height, width)]
@@ -155,7 +135,7 @@ class CropSampler:
     def _uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=self.generator)
 
-    def _draw_images(self, size: int) -> Drawn:
+    def _draw_images(self, size: int) -> ImageBatch:
         drawn = []
         for pick, place in self._uniform(size, 2).tolist():
             pairs = self.sets[min(bisect.bisect(self.shares, pick * self.shares[-1]), len(self.sets) - 1)]
@@ -167,13 +147,13 @@ class CropSampler:
         for canvas, image in zip(stacked, images):
             canvas[:, : image.shape[1], : image.shape[2]] = image
         whole, reduced = (torch.tensor(sizes, dtype=torch.float32) for sizes in (whole, reduced))
-        return Drawn(list(names), stacked.to(self.device), whole, reduced)
+        return ImageBatch(list(names), stacked.to(self.device), whole, reduced)
 
-    def _draw_windows(self, sizes: Tensor, turns: Tensor, shrink: float = 1.0) -> Window:
-        """Windows in images of whole ``sizes``, ``turns`` ``(B, 2, 2)`` their mirroring and quarter turns."""
+    def _draw_windows(self, sizes: Tensor, turns: Tensor, zoom_factor: float = 1.0) -> Window:
+        """Draw windows in images of whole ``sizes``, mirrored and turned by ``turns`` ``(B, 2, 2)``."""
         config, count = self.config, len(sizes)
         zoom = self._uniform(count, low=config.zoom[0], high=config.zoom[1]) / config.scale
-        zoom = torch.minimum(zoom, (sizes.amin(dim=1) - 1) / config.crop) * shrink
+        zoom = torch.minimum(zoom, (sizes.amin(dim=1) - 1) / config.crop) * zoom_factor
         half = zoom[:, None] * (config.crop - 1) / 2
         centre = half + self._uniform(count, 2) * (sizes - 1 - 2 * half)
         linear = zoom.view(-1, 1, 1) * turns
@@ -182,7 +162,7 @@ class CropSampler:
         return Window(matrix, torch.linalg.inv(linear), sizes)
 
     def _draw_turns(self, count: int) -> Tensor:
-        """Linear maps ``(B, 2, 2)`` that mirror left and right or, with quarter turns, all eight of a square."""
+        """Draw linear maps ``(B, 2, 2)``: mirrored left and right or, with quarter turns, all eight of a square."""
         signs = torch.where(self._uniform(count, 2) < 0.5, -1.0, 1.0)
         if not self.config.quarter_turns:
             signs[:, 1] = 1
@@ -191,29 +171,30 @@ class CropSampler:
         return torch.where(swap, turns.flip(1), turns)
 
     def _grid(self, count: int) -> Tensor:
-        """The pixels of ``count`` crops, ``(B, 2, c, c)``."""
+        """Return the pixel positions of ``count`` crops, ``(B, 2, c, c)``."""
         side = self.config.crop
         return pixel_grid(side, side, like=torch.zeros(1, device=self.device)).expand(count, -1, -1, -1)
 
     def _place_windows(self, sizes: Tensor, turns: Tensor, deformation: Deformation, band_allowed: Tensor) -> Window:
-        """Windows, on the device, whose deformed content shows no black band, as far as tries go and where none may."""
+        """Draw windows, on the device, without a black band wherever none is allowed, as far as the tries suffice."""
         grid = self._grid(len(sizes))
-        # What a window shows is bounded by what its edge shows.
-        edge = torch.cat((grid[:, :, [0, -1]].transpose(2, 3), grid[:, :, :, [0, -1]]), dim=2)
-        window, settled = None, torch.zeros(len(sizes), dtype=torch.bool)
+        # Where the border of a window stays inside the image, the whole window does.
+        border = torch.cat((grid[:, :, [0, -1]].transpose(2, 3), grid[:, :, :, [0, -1]]), dim=2)
+        window, accepted = None, torch.zeros(len(sizes), dtype=torch.bool)
         for attempt in range(_WINDOW_TRIES):
-            new = self._draw_windows(sizes, turns, shrink=1 - (1 - _SMALLEST_WINDOW) * attempt / _WINDOW_TRIES)
-            window = new if window is None else window.where(settled, new)
-            here = window.to(self.device)
-            seen = here.positions(edge)
-            bandless = here.inside(seen + deformation.displacement(seen)).flatten(1).all(dim=1).cpu()
-            settled = settled | bandless | band_allowed
-            if settled.all():
+            zoom_factor = 1 - (1 - _SMALLEST_WINDOW) * attempt / _WINDOW_TRIES
+            candidate = self._draw_windows(sizes, turns, zoom_factor)
+            window = candidate if window is None else window.where(accepted, candidate)
+            on_device = window.to(self.device)
+            points = on_device.positions(border)
+            bandless = on_device.inside(points + deformation.displacement(points)).flatten(1).all(dim=1).cpu()
+            accepted = accepted | bandless | band_allowed
+            if accepted.all():
                 break
-        return here
+        return on_device
 
     def deformed(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
-        """Stage RF: ``size`` images, deformed, as 2 ``size`` pairs, and the images' names.
+        """Draw for stage RF: ``size`` images, deformed, as 2 ``size`` pairs, and the images' names.
 
         Pair i is (warped IR, VI), pair i + ``size`` its counterpart (IR, warped VI): the same crop, both images in
         place of their counterparts'. ``ir`` and ``y`` (the luminance of VI) ``(2B, 1, c, c)`` in [0, 1];
@@ -236,12 +217,12 @@ class CropSampler:
 
         ir = torch.cat((warped[:, :1], still[:, :1]))
         vi = torch.cat((still[:, 1:], warped[:, 1:]))
-        shown = torch.cat((content, torch.ones_like(content)))
-        match_ir = photometric("ir", ir, self.generator, self.noise) * shown
-        match_vi = photometric("vi", vi, self.generator, self.noise) * shown.roll(size, 0)
+        has_content = torch.cat((content, torch.ones_like(content)))
+        match_ir = photometric("ir", ir, self.generator, self.noise) * has_content
+        match_vi = photometric("vi", vi, self.generator, self.noise) * has_content.roll(size, 0)
 
         register, deform = window.into_crop(phi), window.into_crop(d)
-        # Visible is a partner in the crop and, in the warped image, beside no pixel of its band.
+        # A partner is visible if it lies in the crop and, in the warped image, next to no pixel of the band.
         valid_register = (warp(content.float(), register) > 0.999).float()
         valid_deform = valid_mask(deform)
         batch = {
@@ -257,9 +238,9 @@ class CropSampler:
         return batch, drawn.names
 
     def aligned(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
-        """Stages F, FS and SEG: ``size`` aligned crops, with labels if they were read, and the images' names.
+        """Draw for stages F, FS and SEG: ``size`` aligned crops, with labels if they were read, and the images' names.
 
-        At scale and zoom 1 a crop holds pixels of the images, unblurred by sampling between them.
+        At scale and zoom 1 crops lie on whole pixels, so that interpolation does not blur them.
 
         ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1]; ``label`` ``(B, c, c)`` int64.
         """

@@ -25,7 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.errors import UserError
-from utils.files.images import check_writable
+from utils.files.writing import check_writable
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 Contents = dict[str, dict[str, str]]  # {folder: {file name: name in the Source}}

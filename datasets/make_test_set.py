@@ -25,7 +25,8 @@ from datasets.deformation import deform
 from datasets.paired import PairedFolders
 from models.warping import flow_to_grid
 from utils.errors import UserError, run
-from utils.files.images import write_bytes, write_image
+from utils.files.images import write_image
+from utils.files.writing import write_bytes
 
 _HEADER = b"MATLAB 5.0 MAT-file, made by datasets/make_test_set.py"
 _HEADER_LENGTH = 116

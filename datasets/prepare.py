@@ -40,7 +40,8 @@ from tqdm import tqdm
 from datasets.fetch import Contents, Source, fetch
 from datasets.paired import read_label
 from utils.errors import UserError, run
-from utils.files.images import read_image, write_bytes
+from utils.files.images import read_image
+from utils.files.writing import write_bytes
 
 SPLITS = Path(__file__).with_name("splits")
 MSRS_PAIRS = {"train": 1083, "test": 361}

@@ -1,5 +1,4 @@
-"""The loss terms, one file a family, and the objectives made of them; imports utils/, models/, no datasets/.
+"""The loss terms, a file for each family, and the recipes that add them up; imports utils/, models/.
 
-``objectives`` gives each stage of training its named terms and their total; ``flow``, ``photometric``, ``fusion`` and
-``segmentation`` hold the terms, ``basics`` what several of them are made of.
+Start at ``objectives``: it registers every term and says which stage has which.
 """

@@ -1,4 +1,4 @@
-"""What several loss terms are made of. Images and masks are ``(B, C, H, W)``."""
+"""Building blocks of several loss terms. Images and masks are ``(B, C, H, W)``."""
 
 import torch
 from kornia.morphology import erosion
@@ -6,24 +6,24 @@ from torch import Tensor
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the batch of each sample's mean of ``x`` where ``mask`` (broadcast to it, 0 to 1) is set.
+    """Average ``x`` over each sample's ``mask`` (broadcast to it, 0 to 1), then over the batch.
 
-    A sample whose mask is set nowhere counts 0. Sample by sample, because then a batch shared out among processes has
-    the loss, and the gradient, of the whole batch.
+    A sample with an empty mask counts 0. Sample by sample, so that a batch split among processes has the loss, and the
+    gradient, of the whole batch.
     """
     mask = mask.expand_as(x)
     return ((x * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)).mean()
 
 
 def erode(mask: Tensor, radius: int) -> Tensor:
-    """``mask`` where it is set on the whole square of ``radius`` pixels around; the frame's edge takes nothing off."""
-    # By a column, then by a row: bit for bit what the square gives, 3 (radius 5) to 8 times (radius 10) as fast.
+    """Erode ``mask`` by a square of ``2 radius + 1`` pixels; beyond the frame it counts as set."""
+    # One axis after the other: bit for bit what the square gives, 3 (radius 5) to 8 times (radius 10) as fast.
     line = torch.ones(1, 2 * radius + 1, device=mask.device)
     return erosion(erosion(mask, line.mT), line)
 
 
 def second_differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``x(p - 1) - 2 x(p) + x(p + 1)`` along y ``(B, C, H - 2, W)`` and along x ``(B, C, H, W - 2)``."""
+    """Return ``x(p - 1) - 2 x(p) + x(p + 1)`` along y ``(B, C, H - 2, W)`` and along x ``(B, C, H, W - 2)``."""
     along_y = x[:, :, 2:] - 2 * x[:, :, 1:-1] + x[:, :, :-2]
     along_x = x[:, :, :, 2:] - 2 * x[:, :, :, 1:-1] + x[:, :, :, :-2]
     return along_y, along_x

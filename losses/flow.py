@@ -10,11 +10,11 @@ from models.warping import pixel_grid, resize_flow
 SCALE_WEIGHTS = (0.3, 0.5, 1.0)
 
 
-def end_point(flows: list[Tensor], target: Tensor, valid: Tensor) -> Tensor:
-    """Robust end-point error of the flows of all scales, in pixels of the image: sum_s w_s mean_valid rho(e_s).
+def epe(flows: list[Tensor], target: Tensor, valid: Tensor) -> Tensor:
+    """Sum the Charbonnier end-point errors (EPE) of all scales, in pixels of the image: sum_s w_s mean_valid rho(e_s).
 
-    ``rho(e) = sqrt(|e|^2 + 0.01) - 0.1`` is the distance to ``target`` ``(B, 2, H, W)``, rounded off below a tenth
-    of a pixel so that its gradient stays defined, and never cut off. ``flows`` are coarse to fine, each in pixels of
+    ``rho(e) = sqrt(|e|^2 + 0.01) - 0.1`` with e the difference to ``target`` ``(B, 2, H, W)``: the distance, quadratic
+    below a tenth of a pixel, where its gradient would not be defined. ``flows`` are coarse to fine, each in pixels of
     its own scale; ``valid`` ``(B, 1, H, W)``.
     """
     total = target.new_zeros(())
@@ -26,12 +26,12 @@ def end_point(flows: list[Tensor], target: Tensor, valid: Tensor) -> Tensor:
 
 
 def smoothness(flows: list[Tensor]) -> Tensor:
-    """Mean absolute second differences of the flows of all scales, along x and y, summed over scales."""
+    """Sum over scales the mean absolute second differences of the flow along x and y."""
     return sum(difference.abs().mean() for flow in flows for difference in second_differences(flow))
 
 
 def border(flow: Tensor, valid: Tensor) -> Tensor:
-    """Border suppression: mean over ``valid`` of how far, in pixels, ``p + flow(p)`` lies outside the frame.
+    """Border suppression: average over ``valid`` the distance in pixels of ``p + flow(p)`` to the frame, 0 inside.
 
     ``valid`` ``(B, 1, H, W)`` marks the pixels whose true partner lies inside, where a warp must not fetch black from
     outside. Per axis ``max(0, -x) + max(0, x - last)``; 0 for a flow that stays inside. The paper names such a term

@@ -1,8 +1,8 @@
-"""Losses on the fused luminance: gradient, structure (SSIM), intensity, consistency (paper III-D), and two of our own.
+"""Losses on the fused luminance: gradient, SSIM, intensity and consistency (paper, Sec. III-D), and two of our own.
 
-Those are selection and detail. Images are ``(B, 1, H, W)`` in [0, 1]; ``mask`` ``(B, 1, H, W)`` is 1 where the sources
-show content. A term counts where all that it looks at lies inside: the black beyond a warped image must not pass for an
-edge in it.
+Ours are selection and detail. Images are ``(B, 1, H, W)`` in [0, 1]; ``mask`` ``(B, 1, H, W)`` is 1 where the sources
+show content. A pixel counts where the term's whole window lies inside the mask: the black beyond a warped image must
+not pass for an edge in it.
 """
 
 import torch
@@ -14,41 +14,41 @@ from losses.basics import erode, masked_mean
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
 _C1, _C2 = 0.01**2, 0.03**2
 
-# What makes a place that of IR: how much stronger its edges are around, and how much brighter it is there. Windows as
-# taps and sigma in pixels.
+# IR is selected where its edges are stronger than VI's, and where it is brighter: windows (taps, sigma in pixels) of
+# either average, slopes of the sigmoid, the floor of an edge's strength, and the least lead in brightness.
 _EDGES_WINDOW, _EDGES_SLOPE, _EDGES_FLOOR = (25, 4.0), 3.0, 1e-3
 _BRIGHTNESS_WINDOW, _BRIGHTNESS_SLOPE, _BRIGHTNESS_LEAD = (13, 2.0), 40.0, 0.1
 
-# Contrast as an average around, and the contrast of an 8-bit image's noise.
+# The window of the local contrast (taps, sigma in pixels), and its floor, the contrast of an 8-bit image's noise.
 _CONTRAST_WINDOW, _CONTRAST_FLOOR = (9, 1.5), 0.01
 
 
 def sobel(image: Tensor) -> Tensor:
-    """``|Gx| + |Gy|`` by the Sobel operator, edge pixels repeated; ``(B, 1, H, W)``."""
+    """Return ``|Gx| + |Gy|`` of the Sobel operator, edge pixels repeated, ``(B, 1, H, W)``."""
     return spatial_gradient(image, "sobel", normalized=False).abs().sum(dim=2)
 
 
 def _blur(x: Tensor, window: tuple[int, float]) -> Tensor:
-    """``x`` ``(B, C, H, W)`` under a Gaussian ``window`` (taps, sigma in pixels), edge pixels repeated."""
+    """Blur ``x`` ``(B, C, H, W)`` by a Gaussian ``window`` (taps, sigma in pixels), edge pixels repeated."""
     taps, sigma = window
     return gaussian_blur2d(x, taps, (sigma, sigma), border_type="replicate")
 
 
 def gradient(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Mean ``| |grad fused| - max(|grad ir|, |grad vi|) |``."""
+    """Average ``| |grad fused| - max(|grad ir|, |grad vi|) |``."""
     return masked_mean((sobel(fused) - torch.maximum(sobel(ir), sobel(vi))).abs(), erode(mask, 1))
 
 
 def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Mean ``| fused - max(ir, vi) |``."""
+    """Average ``| fused - max(ir, vi) |``."""
     return masked_mean((fused - torch.maximum(ir, vi)).abs(), mask)
 
 
 def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Where the fused image should be IR (1), where VI (0), ``(B, 1, H, W)``: a soft choice between whole regions.
+    """Select region by region the source that shows more: 1 for IR, 0 for VI, soft in between, ``(B, 1, H, W)``.
 
     ``sigmoid(3 log(edges ir / edges vi) + 40 (ir - vi - 0.1))``, edges and images averaged inside ``mask`` by Gaussians
-    of sigma 4 and 2: IR where it is clearly brighter (people) or shows what VI does not (smoke, night), VI elsewhere
+    of sigma 4 and 2: IR where it is clearly brighter (people) or has edges that VI lacks (smoke, night), VI elsewhere
     (textures, skies).
     """
     edges = _average(torch.cat((sobel(ir), sobel(vi)), dim=1), erode(mask, 1), _EDGES_WINDOW)
@@ -58,21 +58,22 @@ def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 
 
 def _average(x: Tensor, mask: Tensor, window: tuple[int, float]) -> Tensor:
-    """The Gaussian average around each pixel of ``x`` where ``mask`` is set; 0 where it is set nowhere around."""
+    """Average ``x`` over ``mask`` inside a Gaussian window; 0 where the window holds nothing of the mask."""
     blurred = _blur(torch.cat((x * mask, mask), dim=1), window)
     return blurred[:, :-1] / blurred[:, -1:].clamp(min=1e-6)
 
 
 def selection(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Mean ``| fused - selected |``; ours, the paper has no such term."""
+    """Average ``| fused - selected |``; ours, the paper has no such term."""
     return masked_mean((fused - _selected(ir, vi, mask)).abs(), mask)
 
 
 def detail(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Mean ``| grad (fused - selected) | / (c + 0.01)``, c the average of ``| grad selected |`` around; ours.
+    """Average ``| grad (fused - selected) | / (c + 0.01)``, c the local average of ``| grad selected |``; ours.
 
-    Differences between neighbours; c averages by a Gaussian of sigma 1.5. Faint texture counts as much as strong, as it
-    does in FMI, VIF and Qabf: errors of one gray level, which :func:`selection` hardly sees, undo these in the dark.
+    The gradient is the difference to the next pixel; c is averaged by a Gaussian of sigma 1.5. Divided by it, faint
+    texture counts as much as strong, as it does in FMI, VIF and Qabf: in the dark, errors of one gray level ruin these
+    and hardly change :func:`selection`.
     """
     selected = _selected(ir, vi, mask)
     contrast = _differences(selected).abs().mean(dim=1, keepdim=True)
@@ -82,19 +83,19 @@ def detail(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 
 
 def _selected(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """``w ir + (1 - w) vi`` with w the :func:`infrared_share`."""
+    """Return ``w ir + (1 - w) vi`` with w the :func:`infrared_share`."""
     share = infrared_share(ir, vi, mask)
     return share * ir + (1 - share) * vi
 
 
 def _differences(x: Tensor) -> Tensor:
-    """``x(p + 1) - x(p)`` of ``(B, 1, H, W)`` along x and along y, ``(B, 2, H - 1, W - 1)``."""
-    here = x[..., :-1, :-1]
-    return torch.cat((x[..., :-1, 1:] - here, x[..., 1:, :-1] - here), dim=1)
+    """Return ``x(p + 1) - x(p)`` of ``(B, 1, H, W)`` along x and along y, ``(B, 2, H - 1, W - 1)``."""
+    centre = x[..., :-1, :-1]
+    return torch.cat((x[..., :-1, 1:] - centre, x[..., 1:, :-1] - centre), dim=1)
 
 
 def ssim_maps(image: Tensor, *others: Tensor) -> list[Tensor]:
-    """Local SSIM of ``image`` with each of ``others``: 11x11 Gaussian of sigma 1.5, edges repeated, data range 1.
+    """Compute the local SSIM of ``image`` with each of ``others``: 11x11 Gaussian, sigma 1.5, edges repeated.
 
     Ours, because :func:`kornia.metrics.ssim` mirrors the image at its edges: up to 0.5 off there.
     """
@@ -110,12 +111,12 @@ def ssim_maps(image: Tensor, *others: Tensor) -> list[Tensor]:
     return list(maps.split(1, dim=1))
 
 
-def structure(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Mean ``1 - (SSIM(fused, ir) + SSIM(fused, vi)) / 2``."""
+def ssim(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
+    """Average ``1 - (SSIM(fused, ir) + SSIM(fused, vi)) / 2``."""
     inside = erode(mask, _SSIM_WINDOW[0] // 2)
     return masked_mean(1 - sum(ssim_maps(fused, ir, vi)) / 2, inside)
 
 
 def consistency(fused: Tensor, other: Tensor, mask: Tensor) -> Tensor:
-    """Mean ``| fused - other |``: fusing (registered IR, VI) and (IR, registered VI) must give one image."""
+    """Average ``| fused - other |``: fusing (registered IR, VI) and (IR, registered VI) must give one image."""
     return masked_mean((fused - other).abs(), mask)

@@ -1,112 +1,188 @@
-"""The training recipes: which terms a stage has, weighted by the config, as named terms and their ``total``.
+"""The training recipes: which loss terms a stage has, and how they are weighted and added up.
 
-A term whose weight is 0 is left out, so that an ablation is one line of YAML.
+A term is a function, registered here under its name with its default weight. To add one, write the function in a file
+of :mod:`losses` and give it a line in the table of its kind; the config then knows ``loss.NAME``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from losses import flow, fusion, photometric, segmentation
 from utils.errors import UserError
-from utils.training.config import Loss
 
 
-def _weighted(**terms: tuple[float, Callable[[], Tensor]]) -> dict[str, Tensor]:
-    values = {name: weight * term() for name, (weight, term) in terms.items() if weight}
-    if not values:
-        raise UserError(f"every weight of {', '.join(terms)} is 0: nothing is left to train on")
-    return values | {"total": sum(values.values())}
+@dataclass(frozen=True)
+class Term:
+    """A loss term: the ``weight`` it has by default, and the ``function`` that computes it, a scalar."""
+
+    weight: float
+    function: Callable[..., Tensor]
 
 
-def rf_objective(result: dict, batch: dict[str, Tensor], weights: Loss) -> dict[str, Tensor]:
-    """Stage RF, registration and fusion: photometric, end-point, smoothness, border, fusion and consistency terms.
+def photometric_both(result: dict, batch: dict[str, Tensor]) -> Tensor:
+    """Compare both warped images with what they are in their counterparts."""
+    n = len(batch["ir"]) // 2
+    targets = torch.cat((batch["ir"].roll(n, 0), batch["y"].roll(n, 0)))
+    masks = torch.cat((batch["valid_ir2vi"], batch["valid_vi2ir"]))
+    return photometric.photometric(torch.cat((result["warped_ir"], result["warped_vi"])), targets, masks)
+
+
+# The first n pairs have a deformed IR image, the others a deformed VI image. The registering field undoes the
+# deformation, as at test time; the other is the deformation itself.
+
+
+def epe_register(result: dict, batch: dict[str, Tensor]) -> Tensor:
+    """End-point error of the fields that undo the deformation."""
+    n = len(batch["ir"]) // 2
+    return _epe(result, batch, "ir2vi", slice(0, n)) + _epe(result, batch, "vi2ir", slice(n, None))
+
+
+def epe_deform(result: dict, batch: dict[str, Tensor]) -> Tensor:
+    """End-point error of the fields that are the deformation itself."""
+    n = len(batch["ir"]) // 2
+    return _epe(result, batch, "ir2vi", slice(n, None)) + _epe(result, batch, "vi2ir", slice(0, n))
+
+
+def _epe(result: dict, batch: dict[str, Tensor], direction: str, pairs: slice) -> Tensor:
+    flows = [scale[pairs] for scale in result["flows"][direction]]
+    return flow.epe(flows, batch[f"flow_{direction}"][pairs], batch[f"valid_{direction}"][pairs])
+
+
+def smoothness_both(result: dict, batch: dict[str, Tensor]) -> Tensor:
+    """Add up the smoothness of both directions."""
+    return sum(flow.smoothness(scales) for scales in result["flows"].values())
+
+
+def border_both(result: dict, batch: dict[str, Tensor]) -> Tensor:
+    """Add up the border suppression of both directions."""
+    return sum(flow.border(scales[-1], batch[f"valid_{direction}"]) for direction, scales in result["flows"].items())
+
+
+def consistency_of_counterparts(result: dict[str, Tensor]) -> Tensor:
+    """Compare the images fused from two counterparts, where both are valid."""
+    first, second = result["fused"].chunk(2)
+    valid, counterpart_valid = result["fused_valid"].chunk(2)
+    return fusion.consistency(first, second, valid * counterpart_valid)
+
+
+def with_auxiliary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
+    """Make of a loss of (logits, label) one of (result, label), which counts the auxiliary output a quarter."""
+
+    def both(result: dict[str, Tensor], label: Tensor) -> Tensor:
+        return function(result["logits"], label) + 0.25 * function(result["auxiliary"], label)
+
+    return both
+
+
+# Stage RF: functions of (result, batch), see rf_objective.
+MATCHING_TERMS = {
+    "photometric": Term(10.0, photometric_both),
+    "epe_register": Term(0.1, epe_register),
+    "epe_deform": Term(0.1, epe_deform),
+    "smoothness": Term(0.1, smoothness_both),
+    "border": Term(1.0, border_both),
+}
+
+# Stages RF, F and FS: functions of (fused, ir, vi, mask), images (B, 1, H, W). All are weighted by "fusion" once more.
+FUSION_WEIGHT = 10.0
+FUSION_TERMS = {
+    "gradient": Term(0.6, fusion.gradient),
+    "ssim": Term(0.3, fusion.ssim),
+    "intensity": Term(0.1, fusion.intensity),
+    "selection": Term(0.0, fusion.selection),  # ours: region by region the source that shows more
+    "detail": Term(0.0, fusion.detail),  # ours: its texture, faint or strong
+}
+
+# Stage RF: functions of (result), see rf_objective.
+COUNTERPART_TERMS = {"consistency": Term(1.0, consistency_of_counterparts)}
+
+# Stages FS and SEG: functions of (result, label), see fs_objective.
+SEMANTIC_TERMS = {"semantic": Term(1.0, with_auxiliary(segmentation.lovasz_softmax))}
+SEGMENTER_TERMS = {
+    "cross_entropy": Term(1.0, with_auxiliary(segmentation.ohem_cross_entropy)),
+    "lovasz": Term(1.0, with_auxiliary(segmentation.lovasz_softmax)),
+}
+
+Weights = dict[str, float]
+
+
+def loss_weights(**changes: float) -> Weights:
+    """Return the weight of every term, and of "fusion", by name: the defaults, with ``changes``.
+
+    Raises ValueError for a name that is not among them.
+    """
+    others = FUSION_TERMS | COUNTERPART_TERMS | SEMANTIC_TERMS | SEGMENTER_TERMS
+    weights = {name: term.weight for name, term in MATCHING_TERMS.items()} | {"fusion": FUSION_WEIGHT}
+    weights |= {name: term.weight for name, term in others.items()}
+    unknown = changes.keys() - weights.keys()
+    if unknown:
+        raise ValueError(f"unknown terms {', '.join(sorted(unknown))}; known are {', '.join(weights)}")
+    return weights | changes
+
+
+def rf_objective(result: dict, batch: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
+    """Stage RF, registration and fusion: return its weighted terms by name, and their ``total``.
 
     ``batch`` is that of :meth:`datasets.crops.CropSampler.deformed`: 2 n pairs, pair i + n the counterpart of pair i.
     ``result`` holds ``flows``, a list of flows (coarse to fine) for each direction "ir2vi" and "vi2ir";
     ``warped_ir`` and ``warped_vi`` ``(2n, 1, H, W)``, the luminances warped by the last of them; and, where fusion is
     trained, ``fused``, its sources ``fused_ir`` and ``fused_vi``, and ``fused_valid``, all ``(2k, 1, H, W)``, the
     first k from (registered IR, VI), the others their counterparts from (IR, registered VI).
+
+    This and the other objectives leave a term of weight 0 out, with all that it alone would need; they raise UserError
+    if no term is left.
     """
-    flows, n = result["flows"], len(batch["ir"]) // 2
-    last = {direction: scales[-1] for direction, scales in flows.items()}
-
-    def end_point(*parts: tuple[str, slice]) -> Tensor:
-        return sum(
-            flow.end_point([f[part] for f in flows[way]], batch[f"flow_{way}"][part], batch[f"valid_{way}"][part])
-            for way, part in parts
-        )
-
-    def photometric_term() -> Tensor:
-        # Warped, an image must become what it is in its counterpart.
-        targets = torch.cat((batch["ir"].roll(n, 0), batch["y"].roll(n, 0)))
-        masks = torch.cat((batch["valid_ir2vi"], batch["valid_vi2ir"]))
-        return photometric.photometric(torch.cat((result["warped_ir"], result["warped_vi"])), targets, masks)
-
-    # The first n pairs have a deformed IR image, the others a deformed VI image. The registering field undoes the
-    # deformation, as at test time; the other is the deformation itself.
-    first, second = slice(0, n), slice(n, None)
-    return _weighted(
-        photometric=(weights.photometric, photometric_term),
-        end_point_register=(weights.end_point_register, lambda: end_point(("ir2vi", first), ("vi2ir", second))),
-        end_point_deform=(weights.end_point_deform, lambda: end_point(("ir2vi", second), ("vi2ir", first))),
-        smoothness=(weights.smoothness, lambda: sum(flow.smoothness(f) for f in flows.values())),
-        border=(weights.border, lambda: sum(flow.border(last[way], batch[f"valid_{way}"]) for way in last)),
-        **_fusion_terms(result, weights),
-        consistency=(weights.consistency, lambda: _consistency(result)),
+    terms = (
+        _weighted(MATCHING_TERMS, weights, result, batch)
+        | _weighted_fusion(result, weights)
+        | _weighted(COUNTERPART_TERMS, weights, result)
     )
+    return _with_total(terms, [*MATCHING_TERMS, *FUSION_TERMS, *COUNTERPART_TERMS])
 
 
-def f_objective(result: dict[str, Tensor], weights: Loss) -> dict[str, Tensor]:
-    """Stage F, fusion alone: the fusion terms. ``result`` holds ``fused``, ``fused_ir``, ``fused_vi`` and
-    ``fused_valid`` as above."""
-    return _weighted(**_fusion_terms(result, weights))
+def f_objective(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
+    """Stage F, fusion alone: return its weighted terms by name, and their ``total``.
+
+    ``result`` holds ``fused``, ``fused_ir``, ``fused_vi`` and ``fused_valid`` as above.
+    """
+    return _with_total(_weighted_fusion(result, weights), FUSION_TERMS)
 
 
-def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Loss) -> dict[str, Tensor]:
-    """Stage FS, fusion for segmentation: the fusion terms, and the semantic loss through the segmenter.
+def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> dict[str, Tensor]:
+    """Stage FS, fusion for segmentation: return its weighted terms by name, and their ``total``.
 
     ``result`` holds ``fused``, ``fused_ir``, ``fused_vi`` and ``fused_valid`` as above, and the segmenter's
     ``logits`` and ``auxiliary`` ``(B, classes, H, W)`` on the fused RGB image; ``label`` is ``(B, H, W)``.
     The semantic loss is Lovasz-softmax on the main output and 0.25 of it on the auxiliary one (paper, Sec. III-D).
     """
-
-    def semantic() -> Tensor:
-        return _with_auxiliary(segmentation.lovasz_softmax, result["logits"], result["auxiliary"], label)
-
-    return _weighted(**_fusion_terms(result, weights), semantic=(weights.semantic, semantic))
+    terms = _weighted_fusion(result, weights) | _weighted(SEMANTIC_TERMS, weights, result, label)
+    return _with_total(terms, [*FUSION_TERMS, *SEMANTIC_TERMS])
 
 
-def seg_objective(logits: Tensor, auxiliary: Tensor, label: Tensor, weights: Loss) -> dict[str, Tensor]:
-    """Stage SEG, the segmenter: cross-entropy with hard examples and Lovasz-softmax, 0.25 of each on ``auxiliary``."""
+def seg_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> dict[str, Tensor]:
+    """Stage SEG, the segmenter: return its weighted terms by name, and their ``total``.
 
-    outputs = (logits, auxiliary, label)
-    return _weighted(
-        cross_entropy=(weights.cross_entropy, lambda: _with_auxiliary(segmentation.ohem_cross_entropy, *outputs)),
-        lovasz=(weights.lovasz, lambda: _with_auxiliary(segmentation.lovasz_softmax, *outputs)),
-    )
+    ``result`` holds the segmenter's ``logits`` and ``auxiliary`` ``(B, classes, H, W)``; ``label`` is ``(B, H, W)``.
+    """
+    return _with_total(_weighted(SEGMENTER_TERMS, weights, result, label), SEGMENTER_TERMS)
 
 
-def _with_auxiliary(
-    term: Callable[[Tensor, Tensor], Tensor], logits: Tensor, auxiliary: Tensor, label: Tensor
-) -> Tensor:
-    return term(logits, label) + 0.25 * term(auxiliary, label)
+def _weighted(terms: dict[str, Term], weights: Weights, *inputs) -> dict[str, Tensor]:
+    return {name: weights[name] * term.function(*inputs) for name, term in terms.items() if weights[name]}
 
 
-def _fusion_terms(result: dict, weights: Loss) -> dict[str, tuple[float, Callable[[], Tensor]]]:
-    def term(function: Callable[..., Tensor]) -> Callable[[], Tensor]:
-        return lambda: function(*(result[key] for key in ("fused", "fused_ir", "fused_vi", "fused_valid")))
-
-    return {
-        "gradient": (weights.fusion * weights.gradient, term(fusion.gradient)),
-        "structure": (weights.fusion * weights.structure, term(fusion.structure)),
-        "intensity": (weights.fusion * weights.intensity, term(fusion.intensity)),
-        "selection": (weights.fusion * weights.selection, term(fusion.selection)),
-        "detail": (weights.fusion * weights.detail, term(fusion.detail)),
-    }
+def _weighted_fusion(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
+    if not weights["fusion"]:
+        return {}
+    sources = [result[key] for key in ("fused", "fused_ir", "fused_vi", "fused_valid")]
+    scaled = {name: weights["fusion"] * weights[name] for name in FUSION_TERMS}
+    return _weighted(FUSION_TERMS, scaled, *sources)
 
 
-def _consistency(result: dict[str, Tensor]) -> Tensor:
-    fused, valid = result["fused"].chunk(2), result["fused_valid"].chunk(2)
-    return fusion.consistency(*fused, valid[0] * valid[1])
+def _with_total(terms: dict[str, Tensor], possible: Iterable[str]) -> dict[str, Tensor]:
+    if not terms:
+        raise UserError(f"every weight of {', '.join(possible)} is 0: nothing is left to train on")
+    return terms | {"total": sum(terms.values())}

@@ -9,7 +9,7 @@ _BLUR = (13, 2.0)  # taps, sigma in pixels
 
 
 def standardise(image: Tensor, mask: Tensor) -> Tensor:
-    """``image`` ``(B, 1, H, W)`` less its mean over ``mask``, divided by its deviation there, image by image."""
+    """Subtract from each ``image`` ``(B, 1, H, W)`` its mean over ``mask`` and divide by its deviation there."""
     count = mask.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
     centred = image - (image * mask).sum(dim=(1, 2, 3), keepdim=True) / count
     variance = (centred.square() * mask).sum(dim=(1, 2, 3), keepdim=True) / count
@@ -17,7 +17,7 @@ def standardise(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def photometric(warped: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """``0.1 (L1 + L2)`` of the blurred, standardised images + ``0.9 L1`` of their second differences, inside ``mask``.
+    """Return ``0.1 (L1 + L2)`` of blurred, standardised images + ``0.9 L1`` of second differences, inside ``mask``.
 
     ``warped`` and ``target`` are gray images of one modality, ``mask`` is 1 where ``warped`` shows content, all
     ``(B, 1, H, W)``, images in [0, 1]. The weights are the paper's; the blur is a Gaussian of sigma 2,

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from datasets.crops import CropSampler, Drawn, held_out, open_set
+from datasets.crops import CropSampler, ImageBatch
+from datasets.paired import Pair, PairSet
+from datasets.training_sets import READERS, Data, held_out, open_set
 from models.warping import pixel_grid, warp
 from utils.errors import UserError
 from utils.files.images import write_image
-from utils.training.config import Data
 
 WAYS = ("ir2vi", "vi2ir")
 STILL = dict(rotation=0.0, translation=0.0, shear=0.0, elastic=0.0)
@@ -180,7 +181,7 @@ def test_positions_in_reduced_images_by_hand():
     whole, reduced = torch.tensor([[10.0, 6.0], [6.0, 4.0]]), torch.tensor([[5.0, 3.0], [3.0, 2.0]])
     points = torch.tensor([[[4.5, 2.0, 0.0, 20.0], [2.5, 1.0, 0.0, 20.0]]]).expand(2, -1, -1)[..., None]
     # Centre, (p + 0.5) / 2 - 0.5, and the nearest pixel of each image for what lies beyond the centres of its edge.
-    positions = Drawn(["a", "b"], torch.zeros(2, 4, 3, 5), whole, reduced).positions(points)[..., 0]
+    positions = ImageBatch(["a", "b"], torch.zeros(2, 4, 3, 5), whole, reduced).positions(points)[..., 0]
     assert positions[0].tolist() == [[2.0, 0.75, 0.0, 4.0], [1.0, 0.25, 0.0, 2.0]]
     assert positions[1].tolist() == [[2.0, 0.75, 0.0, 2.0], [1.0, 0.25, 0.0, 1.0]]
 
@@ -269,6 +270,28 @@ def test_sampler_mistakes_are_named(root, tmp_path):
         sampler(root, hold_out=0.9)
     with pytest.raises(UserError, match="a: 120x160 pixels are too few for crops at scale 0.01"):
         sampler(root, scale=0.01)
+
+
+class Stripes(PairSet):
+    """Pairs that are drawn, not read, whose labels follow the visible image."""
+
+    has_flow, has_label = False, True
+
+    def __init__(self, folder, labels):
+        self.names = [f"{folder.name}{i}" for i in range(2)]
+
+    def __getitem__(self, index):
+        image = smooth(50, 60, 5 + index)[None]
+        return Pair(self.names[index], image, image.expand(3, -1, -1), label=(image[0] > 0.5).long())
+
+
+def test_a_data_set_of_your_own_is_one_registration(monkeypatch):
+    monkeypatch.setitem(READERS, "STRIPES", Stripes)
+    draw = CropSampler(Data(sets={"STRIPES/train": 1.0}, crop=32, zoom=(1.0, 1.0)), 0, labels=True)
+    batch, names = draw.aligned(8)
+    assert set(names) == {"train0", "train1"}
+    assert torch.equal(batch["label"], (batch["vi"][:, 0] > 0.5).long()) and len(batch["label"].unique()) == 2
+    check_flows(CropSampler(Data(sets={"STRIPES/train": 1.0}, crop=32), 0).deformed(4)[0])
 
 
 def test_the_toy_set_serves_all_stages(monkeypatch):

@@ -71,34 +71,34 @@ def test_a_mask_is_eroded_from_its_own_edge_and_not_from_the_frame():
 # Flows
 
 
-def test_end_point_is_zero_at_the_truth_on_all_scales():
+def test_epe_is_zero_at_the_truth_on_all_scales():
     target = constant(8.0)
     flows = [constant(1.0, 1), constant(2.0, 2), constant(8.0)]
-    assert flow.end_point(flows, target, ONES) == pytest.approx(0, abs=1e-6)
+    assert flow.epe(flows, target, ONES) == pytest.approx(0, abs=1e-6)
 
 
-def test_end_point_by_hand():
+def test_epe_by_hand():
     target = torch.zeros(1, 2, 8, 8)
     # Errors in pixels of the image: (3, 4) at every scale, length 5.
     flows = [torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, n, n) * n / 8 for n in (1, 2, 8)]
     expected = sum(flow.SCALE_WEIGHTS) * ((25 + 0.01) ** 0.5 - 0.1)
-    assert flow.end_point(flows, target, ONES) == pytest.approx(expected, rel=1e-5)
+    assert flow.epe(flows, target, ONES) == pytest.approx(expected, rel=1e-5)
     # One scale alone: its weight.
     flows[:2] = [torch.zeros(1, 2, n, n) for n in (1, 2)]
-    assert flow.end_point(flows, target, ONES) == pytest.approx(expected / sum(flow.SCALE_WEIGHTS), rel=1e-5)
+    assert flow.epe(flows, target, ONES) == pytest.approx(expected / sum(flow.SCALE_WEIGHTS), rel=1e-5)
 
 
-def test_end_point_counts_valid_pixels_only():
+def test_epe_counts_valid_pixels_only():
     estimate = torch.zeros(1, 2, 8, 8)
     estimate[..., 4:] = 50.0
     flows = [torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8), estimate]
-    assert flow.end_point(flows, torch.zeros(1, 2, 8, 8), left(4)) == pytest.approx(0, abs=1e-6)
-    assert flow.end_point(flows, torch.zeros(1, 2, 8, 8), ONES) > 10
+    assert flow.epe(flows, torch.zeros(1, 2, 8, 8), left(4)) == pytest.approx(0, abs=1e-6)
+    assert flow.epe(flows, torch.zeros(1, 2, 8, 8), ONES) > 10
 
 
-def test_end_point_gradient_does_not_stop_below_a_pixel():
+def test_epe_gradient_does_not_stop_below_a_pixel():
     estimate = torch.full((1, 2, 4, 4), 0.05, requires_grad=True)
-    flow.end_point([estimate] * 3, torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4)).backward()
+    flow.epe([estimate] * 3, torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4)).backward()
     assert (estimate.grad > 0).all()
 
 
@@ -125,7 +125,7 @@ def test_gradients_of_flow_terms():
     shapes = [(2, 2, 3, 3), (2, 2, 4, 5), (2, 2, 6, 7)]
     target, valid = 4 * noise(*shapes[2], seed=9, dtype=torch.double), (noise(2, 1, 6, 7) > 0.3).double()
     flows = [(8 * noise(*shape, seed=i, dtype=torch.double) - 4).requires_grad_() for i, shape in enumerate(shapes)]
-    assert torch.autograd.gradcheck(lambda *f: flow.end_point(list(f), target, valid), flows)
+    assert torch.autograd.gradcheck(lambda *f: flow.epe(list(f), target, valid), flows)
     assert torch.autograd.gradcheck(lambda *f: flow.smoothness(list(f)), flows)
     assert torch.autograd.gradcheck(lambda f: flow.border(f, valid), flows[2])
 
@@ -197,7 +197,7 @@ def test_fusion_terms_are_zero_at_their_optimum():
     ir, _ = pictures()
     assert fusion.intensity(ir, ir, 0.5 * ir, ONES) == 0 and fusion.intensity(ir, 0.5 * ir, ir, ONES) == 0
     assert fusion.gradient(ir, ir, 0.5 * ir, ONES) == 0 and fusion.gradient(ir, 0.5 * ir, ir, ONES) == 0
-    assert fusion.structure(ir, ir, ir, ONES) == pytest.approx(0, abs=1e-5)
+    assert fusion.ssim(ir, ir, ir, ONES) == pytest.approx(0, abs=1e-5)
     assert fusion.consistency(ir, ir, ONES) == 0
     share = fusion.infrared_share(ir, 0.5 * ir, ONES)
     chosen = share * ir + (1 - share) * 0.5 * ir
@@ -246,8 +246,8 @@ def test_fusion_terms_by_hand():
     # Two constants a, b: SSIM is (2ab + c) / (a^2 + b^2 + c).
     a, b, c = 0.2, 0.5, 1e-4
     expected = 1 - (2 * a * b + c) / (a * a + b * b + c)
-    assert fusion.structure(flat, flat + 0.3, flat + 0.3, ONES) == pytest.approx(expected, rel=1e-4)
-    assert fusion.structure(flat, flat + 0.3, flat, ONES) == pytest.approx(expected / 2, rel=1e-4)
+    assert fusion.ssim(flat, flat + 0.3, flat + 0.3, ONES) == pytest.approx(expected, rel=1e-4)
+    assert fusion.ssim(flat, flat + 0.3, flat, ONES) == pytest.approx(expected / 2, rel=1e-4)
 
 
 def test_detail_by_hand():
@@ -262,11 +262,11 @@ def test_detail_by_hand():
     assert fused == pytest.approx(0.01 / 0.06, rel=1e-3)
 
 
-def test_structure_of_an_inverted_image():
+def test_ssim_of_an_inverted_image():
     # The covariance is minus the variance, so that SSIM comes near -1.
     x = 0.1 + 0.8 * noise(1, 1, 32, 32)
     assert fusion.ssim_maps(x, 1 - x)[0].max() < -0.5
-    assert fusion.structure(x, 1 - x, 1 - x, torch.ones_like(x)) > 1.5
+    assert fusion.ssim(x, 1 - x, 1 - x, torch.ones_like(x)) > 1.5
 
 
 def test_fusion_terms_look_inside_the_mask_only():
@@ -274,25 +274,25 @@ def test_fusion_terms_look_inside_the_mask_only():
     other = ir * left(5)
     assert fusion.intensity(other, ir, ir, left(5)) == 0 < fusion.intensity(other, ir, ir, ONES)
     assert fusion.consistency(other, ir, left(5)) == 0 < fusion.consistency(other, ir, ONES)
-    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection, fusion.detail):
+    for term in (fusion.gradient, fusion.ssim, fusion.intensity, fusion.selection, fusion.detail):
         assert term(vi, ir, vi, torch.zeros_like(ONES)) == 0
 
 
 def test_the_black_beyond_a_warped_image_is_no_edge_to_fuse():
     flat = torch.full((1, 1, 24, 24), 0.7)
     mask = left(16, 24)
-    for term in (fusion.gradient, fusion.structure, fusion.selection, fusion.detail):
+    for term in (fusion.gradient, fusion.ssim, fusion.selection, fusion.detail):
         assert term(flat, flat * mask, flat, mask) == pytest.approx(0, abs=1e-5)
         assert term(flat, flat * mask, flat, torch.ones_like(mask)) > 0.002
     share, whole = (fusion.infrared_share(flat * seen, flat, seen) for seen in (mask, torch.ones_like(mask)))
     assert share[..., :15] == pytest.approx(whole[..., :15], abs=1e-4)
     # What lies deeper inside counts.
     deep = flat + 0.2 * left(8, 24)
-    for term in (fusion.gradient, fusion.structure):
+    for term in (fusion.gradient, fusion.ssim):
         assert term(flat, deep * mask, flat, mask) > 0.005
 
 
-@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.selection, fusion.detail, fusion.structure])
+@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.selection, fusion.detail, fusion.ssim])
 def test_gradients_of_fusion_terms(term):
     ir, vi = pictures(dtype=torch.double)
     fused = noise(1, 1, 8, 8, dtype=torch.double).requires_grad_()
@@ -314,13 +314,13 @@ def batch_terms():
     flows = [6 * noise(3, 2, n, n, seed=n) - 3 for n in (4, 8, 16)]
     target = 6 * noise(3, 2, 16, 16) - 3
     terms = {
-        "end_point": lambda i: flow.end_point([f[i] for f in flows], target[i], masks[i]),
+        "epe": lambda i: flow.epe([f[i] for f in flows], target[i], masks[i]),
         "smoothness": lambda i: flow.smoothness([f[i] for f in flows]),
         "border": lambda i: flow.border(flows[2][i], masks[i]),
         "photometric": lambda i: photometric.photometric(images[0][i], images[1][i], masks[i]),
         "consistency": lambda i: fusion.consistency(images[0][i], images[1][i], masks[i]),
     }
-    for term in (fusion.gradient, fusion.structure, fusion.intensity, fusion.selection, fusion.detail):
+    for term in (fusion.gradient, fusion.ssim, fusion.intensity, fusion.selection, fusion.detail):
         terms[term.__name__] = lambda i, term=term: term(*(x[i] for x in images), masks[i])
     return terms
 

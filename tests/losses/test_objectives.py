@@ -1,21 +1,28 @@
 """The recipes: named terms, their weights and total, and which of two counterparts each term looks at."""
 
-import dataclasses
-
 import pytest
 import torch
 
 from datasets.crops import CropSampler
+from datasets.training_sets import Data
 from losses import flow, fusion, segmentation
-from losses.objectives import f_objective, fs_objective, rf_objective, seg_objective
+from losses.objectives import (
+    FUSION_TERMS,
+    SEGMENTER_TERMS,
+    Term,
+    f_objective,
+    fs_objective,
+    loss_weights,
+    rf_objective,
+    seg_objective,
+)
 from models.warping import resize_flow, warp
 from utils.errors import UserError
-from utils.training.config import Data, Loss
 
 WAYS = ("ir2vi", "vi2ir")
-FUSION = ("gradient", "structure", "intensity", "selection", "detail")
+FUSION = ("gradient", "ssim", "intensity", "selection", "detail")
 OURS = {"selection": 0.2, "detail": 0.1}  # which are 0 by default
-RF = ("photometric", "end_point_register", "end_point_deform", "smoothness", "border", *FUSION, "consistency")
+RF = ("photometric", "epe_register", "epe_deform", "smoothness", "border", *FUSION, "consistency")
 N, SIZE = 2, 24
 FIRST, SECOND = slice(0, N), slice(N, None)
 
@@ -59,19 +66,22 @@ def stages(device="cpu"):
         "RF": (lambda weights: rf_objective(made, given, weights), RF),
         "F": (lambda weights: f_objective(made, weights), FUSION),
         "FS": (lambda weights: fs_objective(fs_result, label, weights), (*FUSION, "semantic")),
-        "SEG": (lambda weights: seg_objective(logits, auxiliary, label, weights), ("cross_entropy", "lovasz")),
+        "SEG": (
+            lambda weights: seg_objective({"logits": logits, "auxiliary": auxiliary}, label, weights),
+            ("cross_entropy", "lovasz"),
+        ),
     }
 
 
 @pytest.mark.parametrize("stage", stages())
 def test_terms_are_weighted_and_named_and_their_total_is_the_sum(stage):
     objective, names = stages()[stage]
-    before = objective(Loss(**OURS))
+    before = objective(loss_weights(**OURS))
     assert tuple(before) == (*names, "total") and all(before[name] > 0 for name in names)
     assert before["total"] == pytest.approx(sum(before[name].item() for name in names))
-    for field in dataclasses.fields(Loss):
-        after = objective(Loss(**OURS | {field.name: 1.5 * getattr(Loss(**OURS), field.name)}))
-        changed = FUSION if field.name == "fusion" else (field.name,)
+    for key, weight in loss_weights(**OURS).items():
+        after = objective(loss_weights(**OURS | {key: 1.5 * weight}))
+        changed = FUSION if key == "fusion" else (key,)
         for name in names:
             assert after[name] == pytest.approx(before[name].item() * (1.5 if name in changed else 1))
 
@@ -80,30 +90,53 @@ def test_terms_are_weighted_and_named_and_their_total_is_the_sum(stage):
 def test_a_weight_of_zero_leaves_its_term_out(stage):
     objective, names = stages()[stage]
     for name in names:
-        terms = objective(Loss(**OURS | {name: 0.0}))
+        terms = objective(loss_weights(**OURS | {name: 0.0}))
         assert tuple(terms) == (*(n for n in names if n != name), "total")
     if "gradient" in names and names != FUSION:
-        assert tuple(objective(Loss(fusion=0.0))) == (*(n for n in names if n not in FUSION), "total")
+        assert tuple(objective(loss_weights(fusion=0.0))) == (*(n for n in names if n not in FUSION), "total")
     with pytest.raises(UserError, match=f"every weight of {names[0]}.* is 0"):
-        objective(Loss(**dict.fromkeys((field.name for field in dataclasses.fields(Loss)), 0.0)))
+        objective(dict.fromkeys(loss_weights(), 0.0))
 
 
 def test_a_weight_of_zero_needs_nothing(monkeypatch):
     matching = {"flows": result()["flows"]}
     off = dict(photometric=0.0, fusion=0.0, consistency=0.0)
-    assert set(rf_objective(matching, batch(), Loss(**off))) == {*RF[1:5], "total"}
-    off |= dict(end_point_register=0.0, end_point_deform=0.0, border=0.0)
-    assert set(rf_objective(matching, {"ir": batch()["ir"]}, Loss(**off))) == {"smoothness", "total"}
-    assert set(fs_objective(result(), None, Loss(semantic=0.0))) == {*FUSION[:3], "total"}
+    assert set(rf_objective(matching, batch(), loss_weights(**off))) == {*RF[1:5], "total"}
+    off |= dict(epe_register=0.0, epe_deform=0.0, border=0.0)
+    assert set(rf_objective(matching, {"ir": batch()["ir"]}, loss_weights(**off))) == {"smoothness", "total"}
+    assert set(fs_objective(result(), None, loss_weights(semantic=0.0))) == {*FUSION[:3], "total"}
     logits, auxiliary, label = segmented()
-    monkeypatch.setattr(segmentation, "lovasz_softmax", None)
-    assert set(seg_objective(logits, auxiliary, label, Loss(lovasz=0.0))) == {"cross_entropy", "total"}
-    assert set(fs_objective({"logits": logits} | result(), label, Loss(semantic=0.0))) == {*FUSION[:3], "total"}
+    monkeypatch.setitem(SEGMENTER_TERMS, "lovasz", Term(1.0, None))
+    assert set(seg_objective({"logits": logits, "auxiliary": auxiliary}, label, loss_weights(lovasz=0.0))) == {
+        "cross_entropy",
+        "total",
+    }
+    assert set(fs_objective({"logits": logits} | result(), label, loss_weights(semantic=0.0))) == {*FUSION[:3], "total"}
+
+
+def test_a_term_of_your_own_is_one_registration(monkeypatch):
+    def darkness(fused, ir, vi, mask):
+        return ((1 - fused) * mask).mean()
+
+    monkeypatch.setitem(FUSION_TERMS, "darkness", Term(0.25, darkness))
+    made = result()
+    expected = ((1 - made["fused"]) * made["fused_valid"]).mean().item()
+    for terms in (rf_objective(made, batch(), loss_weights()), f_objective(made, loss_weights())):
+        assert terms["darkness"] == pytest.approx(10 * 0.25 * expected)
+        assert terms["total"] == pytest.approx(sum(v.item() for name, v in terms.items() if name != "total"))
+    assert "darkness" not in f_objective(made, loss_weights(darkness=0.0))
+
+
+def test_unknown_terms_are_refused():
+    with pytest.raises(
+        ValueError, match="unknown terms fussion; known are photometric, epe_register, .*fusion, .*lovasz"
+    ):
+        loss_weights(fussion=1.0)
 
 
 def test_warped_images_are_compared_with_their_counterparts():
     given, made = batch(), result()
-    only = Loss(**dict.fromkeys(RF[1:], 0.0) | {"photometric": 1.0})
+    only = loss_weights(**dict.fromkeys(RF[1:], 0.0) | {"photometric": 1.0})
 
     def value(ir, y):
         return rf_objective(made | {"warped_ir": ir, "warped_vi": y}, given, only)["photometric"].item()
@@ -122,10 +155,10 @@ def test_warped_images_are_compared_with_their_counterparts():
 @pytest.mark.parametrize(
     "way, part, term",
     [
-        ("ir2vi", FIRST, "end_point_register"),
-        ("ir2vi", SECOND, "end_point_deform"),
-        ("vi2ir", FIRST, "end_point_deform"),
-        ("vi2ir", SECOND, "end_point_register"),
+        ("ir2vi", FIRST, "epe_register"),
+        ("ir2vi", SECOND, "epe_deform"),
+        ("vi2ir", FIRST, "epe_deform"),
+        ("vi2ir", SECOND, "epe_register"),
     ],
 )
 def test_which_fields_undo_the_deformation(way, part, term):
@@ -133,9 +166,9 @@ def test_which_fields_undo_the_deformation(way, part, term):
     true = {w: [given[f"flow_{w}"]] * 3 for w in WAYS}
     wrong = given[f"flow_{way}"].clone()
     wrong[part] += 3.0
-    weights = Loss(end_point_register=1.0, end_point_deform=1.0)
+    weights = loss_weights(epe_register=1.0, epe_deform=1.0)
     terms = rf_objective(made | {"flows": true | {way: [wrong] * 3}}, given, weights)
-    other = {"end_point_register": "end_point_deform", "end_point_deform": "end_point_register"}[term]
+    other = {"epe_register": "epe_deform", "epe_deform": "epe_register"}[term]
     assert terms[other] == pytest.approx(0, abs=1e-6)
     distance = (2 * 3**2 + 0.01) ** 0.5 - 0.1
     assert terms[term] == pytest.approx(sum(flow.SCALE_WEIGHTS) * distance, rel=1e-4)
@@ -144,7 +177,7 @@ def test_which_fields_undo_the_deformation(way, part, term):
 def test_flow_terms_count_both_directions():
     given, made = batch(), result()
     made["flows"]["vi2ir"] = [0.5 * f for f in made["flows"]["vi2ir"]]
-    terms = rf_objective(made, given, Loss(smoothness=2.0, border=3.0))
+    terms = rf_objective(made, given, loss_weights(smoothness=2.0, border=3.0))
     smoothness = [flow.smoothness(made["flows"][way]).item() for way in WAYS]
     border = [flow.border(made["flows"][way][-1], given[f"valid_{way}"]).item() for way in WAYS]
     assert terms["smoothness"] == pytest.approx(2 * sum(smoothness)) and min(smoothness) > 0
@@ -153,7 +186,7 @@ def test_flow_terms_count_both_directions():
 
 def test_fused_images_agree_with_their_counterparts():
     made = result()
-    only = Loss(**dict.fromkeys(RF[:-1], 0.0) | {"consistency": 2.0})
+    only = loss_weights(**dict.fromkeys(RF[:-1], 0.0) | {"consistency": 2.0})
     fused, valid = made["fused"].chunk(2), made["fused_valid"].chunk(2)
     expected = 2 * fusion.consistency(*fused, valid[0] * valid[1]).item()
     assert rf_objective(made, batch(), only)["consistency"] == pytest.approx(expected)
@@ -165,7 +198,7 @@ def test_fused_images_agree_with_their_counterparts():
 
 def test_fusion_terms_take_their_own_sources():
     made = result()
-    terms = rf_objective(made, batch(), Loss(fusion=2.0))
+    terms = rf_objective(made, batch(), loss_weights(fusion=2.0))
     for name, weight in zip(FUSION, (0.6, 0.3, 0.1)):
         sources = (made[key] for key in ("fused", "fused_ir", "fused_vi", "fused_valid"))
         assert terms[name] == pytest.approx(2 * weight * getattr(fusion, name)(*sources).item())
@@ -177,9 +210,9 @@ def test_auxiliary_outputs_count_a_quarter():
         term(logits, label).item() + 0.25 * term(auxiliary, label).item()
         for term in (segmentation.lovasz_softmax, segmentation.ohem_cross_entropy)
     )
-    semantic = fs_objective(result() | {"logits": logits, "auxiliary": auxiliary}, label, Loss())["semantic"]
+    semantic = fs_objective(result() | {"logits": logits, "auxiliary": auxiliary}, label, loss_weights())["semantic"]
     assert semantic == pytest.approx(lovasz)
-    terms = seg_objective(logits, auxiliary, label, Loss())
+    terms = seg_objective({"logits": logits, "auxiliary": auxiliary}, label, loss_weights())
     assert terms["lovasz"] == pytest.approx(lovasz) and terms["cross_entropy"] == pytest.approx(ohem)
 
 
@@ -196,14 +229,14 @@ def test_the_true_flows_of_real_crops_are_the_optimum(device, monkeypatch):
         pytest.skip("no GPU")
     monkeypatch.setattr("datasets.toy._SCENES", 1)
     given, _ = CropSampler(Data(sets={"toy": 1.0}, crop=96, elastic=0.5), 0, device).deformed(3)
-    weights = Loss(fusion=0.0, consistency=0.0)
+    weights = loss_weights(fusion=0.0, consistency=0.0)
     true = {way: given[f"flow_{way}"] for way in WAYS}
     best = rf_objective(matched(given, true), given, weights)
     none = rf_objective(matched(given, {way: 0 * f for way, f in true.items()}), given, weights)
     swapped = rf_objective(matched(given, dict(zip(WAYS, reversed(true.values())))), given, weights)
-    assert best["border"] < 1e-3 and best["end_point_register"] < 0.1 and best["end_point_deform"] < 0.1
+    assert best["border"] < 1e-3 and best["epe_register"] < 0.1 and best["epe_deform"] < 0.1
     for other in (none, swapped):
-        assert other["end_point_register"] > 5 and other["end_point_deform"] > 5
+        assert other["epe_register"] > 5 and other["epe_deform"] > 5
         assert best["photometric"] < 0.5 * other["photometric"]
 
 
@@ -211,6 +244,6 @@ def test_the_true_flows_of_real_crops_are_the_optimum(device, monkeypatch):
 @pytest.mark.parametrize("stage", stages())
 def test_a_gpu_gives_the_same_terms(stage):
     (on_cpu, _), (on_gpu, _) = stages()[stage], stages("cuda")[stage]
-    expected = on_cpu(Loss())
-    for name, value in on_gpu(Loss()).items():
+    expected = on_cpu(loss_weights())
+    for name, value in on_gpu(loss_weights()).items():
         assert value.device.type == "cuda" and value.item() == pytest.approx(expected[name].item(), rel=1e-3)

@@ -10,7 +10,7 @@ from models import SuperFusion
 from models.forms import computed_as
 from models.published import published_superfusion
 from models.scan import backends_for
-from utils.benchmark import inference, libraries
+from utils.benchmark import inference, libraries, step
 from utils.benchmark.measure import in_new_process, markdown, peak_memory, seconds
 from utils.benchmark.plain import PLAIN
 
@@ -22,14 +22,24 @@ def table(text: str) -> list[dict[str, str]]:
     return [dict(zip(rows[0], row)) for row in rows[2:]]
 
 
+def test_the_table_of_a_training_step_by_hand():
+    seconds_of = {name: 0.25 for name in step.PARTS}
+    plain = [seconds_of, seconds_of | {"backward": 4.75}, seconds_of | {"backward": 0.75}]
+    rows = table(step.table({"plain": plain, "ours": [{name: 0.1 for name in step.PARTS}]}, batch=3))
+    assert [row[""] for row in rows] == ["plain", "ours"]
+    assert [rows[0][part] for part in step.PARTS] == ["0.25", "0.25", "0.25", "0.25", "0.75", "0.25"]
+    assert (rows[0]["all"], rows[0]["samples/s"], rows[0]["x"]) == ("2.00", "1.50", "1.0")
+    assert (rows[1]["all"], rows[1]["samples/s"], rows[1]["x"]) == ("0.60", "5.00", "3.3")
+
+
 @pytest.mark.slow
 def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(step, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
     benchmark.main(["step", "--batch", "1", "--crop", "64", "--repeats", "1", "--device", "cpu"])
     rows = table(capsys.readouterr().out)
     assert [row[""] for row in rows] == ["plain, float32", "ours, float32", "ours, bfloat16"]
     for row in rows:
-        parts = [float(row[part]) for part in benchmark.PARTS]
+        parts = [float(row[part]) for part in step.PARTS]
         assert min(parts[1:3]) > 0
         assert float(row["all"]) == pytest.approx(sum(parts), abs=0.05)
     assert rows[0]["x"] == "1.0"

@@ -1,4 +1,4 @@
-"""The operations as the paper tells them, without any short cut: the yardstick of speed."""
+"""The operations written out as in the paper, without optimisation: the yardstick of speed."""
 
 from collections.abc import Callable
 

@@ -13,8 +13,9 @@ from utils.errors import UserError
 from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow
 from utils.figures.curves import cumulative_curves, trade_off
 from utils.figures.tables import latex, markdown, summarise
-from utils.files.images import read_image, write_bytes
+from utils.files.images import read_image
 from utils.files.results import write_csv
+from utils.files.writing import write_bytes
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
 from utils.metrics.registration import registration_metrics

@@ -3,7 +3,6 @@
 A class map is ``(H, W)`` int64: 0..num_classes - 1, in a label also 255 for a pixel that has none.
 """
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ from models.results import SMALLEST_SIDE
 from utils.classes import CLASS_COLOURS, class_names
 from utils.colour import luminance
 from utils.errors import UserError
-from utils.files.images import read_image, write_bytes
+from utils.files.images import read_image
+from utils.files.writing import write_file
 from utils.metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
 
 
@@ -52,9 +52,7 @@ def write_class_map(path: str | Path, classes: Tensor) -> None:
     """Write a class map as an 8-bit PNG with a palette: pictures to the eye, class numbers to ``read_label``."""
     picture = Image.fromarray(classes.to(torch.uint8).numpy())
     picture.putpalette(CLASS_COLOURS.tobytes())  # which turns gray into indices
-    data = io.BytesIO()
-    picture.save(data, format="PNG")
-    write_bytes(path, data.getvalue())
+    write_file(path, lambda file: picture.save(file, format="PNG"))
 
 
 def iou_figures(matrices: Sequence[Tensor]) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
-from utils.files.images import write_bytes
+from utils.files.writing import write_bytes
 
 
 def write_weights(path: str | Path, model: nn.Module, **about: Any) -> None:
@@ -39,13 +39,21 @@ def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 return {name: file.get_tensor(name) for name in file.keys()}, metadata
         except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors checkpoint ({error})") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a PyTorch file of plain weights") from error
+    content = read_torch_file(path, "a PyTorch file of plain weights")
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content, {}
+
+
+def read_torch_file(path: Path, kind: str) -> Any:
+    """Read a file of ``torch.save`` without running any code in it, tensors on the CPU.
+
+    Raises UserError, "not KIND", if it is not such a file or holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not {kind}") from error
 
 
 def load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:

@@ -1,6 +1,5 @@
 """Image files: read any png, jpg, bmp or tif of 8 or 16 bit as float32 in [0, 1], and write 8-bit PNGs safely."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.files.complete import missing
+from utils.files.writing import write_bytes
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -84,24 +84,3 @@ def write_image(path: str | Path, image: Tensor) -> None:
     ok, data = cv2.imencode(".png", np.ascontiguousarray(pixels[:, :, ::-1]))
     assert ok, "OpenCV encodes every 8-bit image of 1 or 3 channels"
     write_bytes(path, data.tobytes())
-
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file under a temporary name in its folder and rename it; raises UserError if it cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary.is_file():
-            temporary.unlink()
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def check_writable(folder: Path) -> None:
-    """Make ``folder``; raises UserError if files cannot be written there, before any work is lost."""
-    probe = folder / ".probe"
-    write_bytes(probe, b"")
-    probe.unlink()

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from utils.files.images import write_bytes
+from utils.files.writing import write_bytes
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:

@@ -1,16 +1,49 @@
-"""What several processes, or a signal from outside, need to agree on while they train one network."""
+"""Devices and processes: set them up, train one network alike, and stop together."""
 
+import os
 import signal
 import time
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
+
+from utils.device import pick_device
+from utils.errors import UserError
+from utils.training.config import choose
+
+# train.precision -> Accelerate's mixed_precision.
+PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def make_accelerator(precision: str, accumulate: int, device: str) -> Accelerator:
+    """Set up the processes of the launcher on ``device`` (:func:`utils.device.pick_device`), with mixed ``precision``.
+
+    ``accumulate`` batches make one step. Raises UserError for a device or precision that is not to be had.
+    """
+    mixed_precision, chosen = choose("train.precision", precision, PRECISIONS), pick_device(device)
+    if chosen.index is not None:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError(f"--device {device}: several processes take a GPU each; use --device cuda")
+        torch.cuda.set_device(chosen)
+    if chosen.type == "cpu" and precision == "float16":
+        raise UserError("train.precision=float16 needs a GPU; on a CPU use float32 or bfloat16")
+    try:
+        return Accelerator(
+            # Without a GPU, several processes find one another only if the CPU is asked for.
+            cpu=chosen.type == "cpu",
+            mixed_precision=mixed_precision,
+            gradient_accumulation_steps=accumulate,
+            # What a term of weight 0 would train gets no gradient.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        raise UserError(f"train.precision={precision}: {error}") from error
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+    """Sums a tensor over all processes; its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -22,9 +55,9 @@ class _Sum(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes, so that they train like one with the whole batch.
+    """Batch normalisation over the batches of all processes on CPUs, for which torch has none.
 
-    torch's own works on GPUs only. All processes must hold batches of one shape. Keys and buffers are BatchNorm2d's.
+    All processes must hold batches of one shape. Keys and buffers are BatchNorm2d's.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,25 +79,30 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         return normalised * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
-def synchronise_batch_norm(module: nn.Module) -> None:
-    """Make every BatchNorm2d inside ``module`` a :class:`SynchronisedBatchNorm2d`, its state kept."""
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let every BatchNorm2d inside ``module`` see the batches of all processes, so that they train like one.
+
+    States and keys are kept; returns ``module``, changed in place unless it is a BatchNorm2d itself.
+    """
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    if type(module) is nn.BatchNorm2d:
+        synchronised = SynchronisedBatchNorm2d(module.num_features, module.eps, module.momentum, module.affine)
+        synchronised.load_state_dict(module.state_dict())
+        return synchronised.to(next(module.buffers()).device)
     for name, child in module.named_children():
-        if type(child) is nn.BatchNorm2d:
-            synchronised = SynchronisedBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
-            synchronised.load_state_dict(child.state_dict())
-            setattr(module, name, synchronised.to(next(child.buffers()).device))
-        else:
-            synchronise_batch_norm(child)
+        setattr(module, name, synchronise_batch_norm(child, device))
+    return module
 
 
 def largest(accelerator: Accelerator, *values: float) -> list[float]:
-    """The largest of each value over all processes: with it they all take the same decision."""
+    """Return the largest of each value over all processes, so that they all take the same decision."""
     own = torch.tensor([values], dtype=torch.float32, device=accelerator.device)
     return accelerator.gather(own).amax(dim=0).tolist()
 
 
 class Interruption:
-    """Within ``with``, the first Ctrl-C (or SIGTERM) only sets ``requested``, so that a step ends and can be saved.
+    """Turns the first Ctrl-C (or SIGTERM) inside ``with`` into ``requested``, so that the step ends and is saved.
 
     The next one interrupts at once, unless it comes within a second: a launcher passes on what the terminal has sent
     to its processes already.
@@ -74,12 +112,12 @@ class Interruption:
         self.requested = False
 
     def __enter__(self) -> "Interruption":
-        self.previous = {kind: signal.signal(kind, self._request) for kind in (signal.SIGINT, signal.SIGTERM)}
+        self.previous = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_) -> None:
-        for kind, handler in self.previous.items():
-            signal.signal(kind, handler)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
     def _request(self, *_) -> None:
         if not self.requested:

@@ -12,8 +12,9 @@ from utils.errors import UserError
 
 
 class Log:
-    """Writes OUT/tensorboard/ within ``with``, or nothing unless ``active``; what an earlier run wrote after ``step``
-    is hidden. Raises UserError if it cannot be written.
+    """Writes OUT/tensorboard/ inside ``with``, or nothing unless ``active``.
+
+    Hides what an earlier run wrote after ``step``. Raises UserError if the folder cannot be written.
     """
 
     def __init__(self, out: Path, step: int, active: bool):
@@ -21,7 +22,7 @@ class Log:
 
     def __enter__(self) -> "Log":
         if self.active:
-            # The writer's thread keeps its error for the next call, which raises it; a traceback would tell it twice.
+            # The writer's thread keeps its error, which its next call raises; a traceback would print it a second time.
             self.hook = threading.excepthook
             threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else self.hook(args)
             try:

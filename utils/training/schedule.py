@@ -1,4 +1,4 @@
-"""How a run unfolds: its learning rate, and the average of the weights that is validated and kept."""
+"""The course of a run: its learning rate, and the averaged weights that are validated and kept."""
 
 import torch
 from torch import Tensor, nn
@@ -7,21 +7,21 @@ from torch.optim.swa_utils import AveragedModel
 from utils.training.config import Train
 
 
-def progress(step: int, minutes: float, train: Train) -> float:
-    """How much of the run is done, from 0 to 1 and beyond: by steps or by time, whichever is further."""
+def share_done(step: int, minutes: float, train: Train) -> float:
+    """Return the share of the run that is done, from 0 to 1 and beyond: by steps or by time, whichever is further."""
     done = step / train.steps
     return done if train.minutes is None else max(done, minutes / train.minutes)
 
 
-def learning_rate(progress: float, train: Train) -> float:
-    """Linear warm-up, constant, linear decay to a thousandth over the last part; ``progress`` runs from 0 to 1."""
-    rise = min(1.0, progress / train.warmup) if train.warmup else 1.0
-    fall = min(1.0, (1 - progress) / train.decay) if train.decay else 1.0
+def learning_rate(done: float, train: Train) -> float:
+    """Warm up linearly, stay constant, decay linearly to a thousandth; ``done``, the share of the run, from 0 to 1."""
+    rise = min(1.0, done / train.warmup) if train.warmup else 1.0
+    fall = min(1.0, (1 - done) / train.decay) if train.decay else 1.0
     return train.lr * max(1e-3, min(rise, fall))
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average (EMA) of ``network``'s weights; its ``module`` is a copy that holds them.
+    """Make the exponential moving average (EMA) of ``network``'s weights; its ``module`` is a copy that holds them.
 
     After n updates the decay is ``min(decay, (1 + n) / (10 + n))``, so that the first, random weights are soon
     forgotten. Buffers are those of ``network`` itself.

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from datasets.crops import held_out, open_set
 from datasets.deformation import deform
 from datasets.paired import Pair
+from datasets.training_sets import Data, held_out, open_set
 from models import BiSeNet, SuperFusion
 from models.results import SMALLEST_SIDE
 from utils.errors import UserError
@@ -22,18 +22,17 @@ from utils.files.results import means
 from utils.metrics.fusion import PAPER, fusion_metrics, gray_levels
 from utils.metrics.registration import end_point_error
 from utils.metrics.segmentation import confusion_matrix, mean_iou
-from utils.training.config import Data
 
 _SHEETS = 2
 
 
 def validation_pairs(data: Data, labels: bool) -> list[Pair]:
-    """The pairs of the sets ``data.val`` and those held out of the training sets, at most ``data.val_pairs`` of a set.
+    """Read the pairs of the sets ``data.val`` and those held out of the training sets, at most ``val_pairs`` of a set.
 
-    Evenly spaced over a set; read once and kept. Without ``labels`` each carries a deformed IR image and its flow,
-    drawn from a seed and its name. Raises UserError for one that is too small for the networks.
+    They are evenly spaced over a set. Without ``labels`` each carries a deformed IR image and its flow, drawn from a
+    seed and its name. Raises UserError for one that is too small for the networks.
     """
-    kept = []
+    chosen = []
     for name in dict.fromkeys([*data.val, *data.sets]):
         pairs = open_set(data, name, labels)
         first = 0 if name in data.val else len(pairs) - held_out(data, len(pairs))
@@ -43,14 +42,17 @@ def validation_pairs(data: Data, labels: bool) -> list[Pair]:
             pair = pairs[indices[i * len(indices) // count]].in_vi_frame()
             if min(pair.vi.shape[-2:]) < SMALLEST_SIDE:
                 raise UserError(f"{name}: {pair.name} is too small to validate on (under {SMALLEST_SIDE} pixels)")
-            kept.append(pair if labels else deform(pair, seed=0, band=True))
-    return kept
+            chosen.append(pair if labels else deform(pair, seed=0, band=True))
+    return chosen
 
 
 @torch.inference_mode()
 def registration_scores(model: SuperFusion, pairs: list[Pair], device: torch.device) -> dict[str, float]:
-    """Mean end-point errors in pixels: ``EPE_official`` of the pairs as they are, ``EPE_band_free`` of their cropped
-    selves, which show no black band (:mod:`utils.evaluation.protocols`); NaN if all of them are too small for that."""
+    """Average the end-point errors, in pixels, of both protocols of :mod:`utils.evaluation.protocols`.
+
+    ``EPE_official`` is that of the pairs as they are, ``EPE_band_free`` that of the pairs cropped to where no black
+    band shows, NaN if all of them are too small for that.
+    """
     errors = {"EPE_official": [], "EPE_band_free": []}
     for pair in pairs:
         for protocol, case in (("EPE_official", pair), ("EPE_band_free", without_band(pair))):
@@ -63,11 +65,11 @@ def registration_scores(model: SuperFusion, pairs: list[Pair], device: torch.dev
 
 @torch.inference_mode()
 def fusion_scores(model: SuperFusion, pairs: list[Pair], device: torch.device) -> dict[str, float]:
-    """Means of the paper's six metrics over the fused images of the aligned pairs."""
+    """Average the paper's six metrics over the fused images of the aligned pairs."""
     rows = []
     for pair in pairs:
         fused = model.fuse(pair.ir[None].to(device), pair.vi[None].to(device))[0].cpu()
-        rows.append(fusion_metrics(*(gray_levels(image) for image in (pair.ir, pair.vi, fused)), PAPER))
+        rows.append(fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(fused), PAPER))
     return means(rows, PAPER)
 
 
@@ -75,7 +77,7 @@ def fusion_scores(model: SuperFusion, pairs: list[Pair], device: torch.device) -
 def segmentation_scores(
     segmenter: BiSeNet, picture: Callable[[Tensor, Tensor], Tensor], pairs: list[Pair], device: torch.device
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """``mIoU`` of the classes of ``picture(ir, vi)`` ``(1, 1 or 3, H, W)``, from the sum of the confusion matrices.
+    """Segment ``picture(ir, vi)`` ``(1, 1 or 3, H, W)`` of every pair; ``mIoU`` from the sum of the confusion matrices.
 
     Also returns, by name, a sheet ``(3, H', W')`` of each of the first pairs: the picture, its classes, the label.
     """
@@ -92,7 +94,7 @@ def segmentation_scores(
 
 @torch.inference_mode()
 def registration_sheets(model: SuperFusion, pairs: list[Pair], device: torch.device) -> dict[str, Tensor]:
-    """By name, a sheet ``(3, H', W')`` of each of the first pairs: what was given, the flow, what was made."""
+    """Draw, by name, a sheet ``(3, H', W')`` of each of the first pairs: the inputs, the flow, the results."""
     sheets = {}
     for pair in pairs[:_SHEETS]:
         result = model(pair.ir_warp[None].to(device), pair.vi[None].to(device))
@@ -110,7 +112,7 @@ def registration_sheets(model: SuperFusion, pairs: list[Pair], device: torch.dev
 
 @torch.inference_mode()
 def fusion_sheets(model: SuperFusion, pairs: list[Pair], device: torch.device) -> dict[str, Tensor]:
-    """By name, a sheet ``(3, H', W')`` of each of the first pairs, which are aligned: what was given, what was made."""
+    """Draw, by name, a sheet ``(3, H', W')`` of each of the first aligned pairs: the inputs, the fused image."""
     sheets = {}
     for pair in pairs[:_SHEETS]:
         fused = model.fuse(pair.ir[None].to(device), pair.vi[None].to(device))[0].cpu()

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from utils.errors import UserError
-from utils.files.images import check_writable, read_image, write_bytes, write_image
+from utils.files.images import read_image, write_image
+from utils.files.writing import check_writable, write_bytes, write_file
 
 
 @pytest.fixture
@@ -118,3 +119,16 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
         check_writable(tmp_path / "taken")
     check_writable(tmp_path / "free")
     assert list((tmp_path / "free").iterdir()) == []
+
+
+def test_a_file_whose_writer_fails_stays_as_it_was(tmp_path):
+    write_file(tmp_path / "a", lambda file: file.write(b"old"))
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+    def half(file):
+        file.write(b"new")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_file(tmp_path / "a", half)
+    assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1

@@ -1,4 +1,4 @@
-"""What tests/test_distributed.py launches in two processes: ``torchrun ... distributed_worker.py FOLDER``.
+"""What test_distributed.py launches in two processes: ``torchrun ... distributed_worker.py FOLDER``.
 
 FOLDER holds recipe.yaml and batch.pt. Each process leaves what it found in FOLDER/found<rank>.pt.
 """
@@ -15,9 +15,10 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import train
-from datasets.crops import CropSampler
 from utils.training.config import load_config
-from utils.training.distributed import synchronise_batch_norm
+from utils.training.distributed import make_accelerator, synchronise_batch_norm
+from utils.training.stages import STAGES
+from utils.training.stages.base import Step
 
 RANK = int(os.environ["RANK"])
 
@@ -30,7 +31,7 @@ def normalised(images):
     torch.manual_seed(0)
     module = nn.Sequential(nn.BatchNorm2d(3))
     nn.init.normal_(module[0].weight)
-    synchronise_batch_norm(module)
+    synchronise_batch_norm(module, images.device)
     half = images.chunk(2)[RANK].requires_grad_()
     result = module(half)
     result.square().mul(half.detach()).sum().backward()
@@ -42,12 +43,12 @@ def normalised(images):
 def gradients(folder):
     """Those of stage RF on this process's half of the batch, averaged over the processes by the prepared step."""
     config = load_config(folder / "recipe.yaml")
-    accelerator = train.make_accelerator(config, "cpu" if torch.accelerator.is_available() else "auto")
+    accelerator = make_accelerator("float32", 1, "cpu" if torch.accelerator.is_available() else "auto")
     assert accelerator.num_processes == 2 and accelerator.process_index == RANK
     torch.manual_seed(0)
-    stage = train.rf_stage(config, CropSampler(config.data, 0), accelerator.device)
-    synchronise_batch_norm(stage.network.train())
-    step = accelerator.prepare(train.Step(stage))
+    stage = STAGES["RF"](config, accelerator.device, 0)
+    synchronise_batch_norm(stage.network.train(), accelerator.device)
+    step = accelerator.prepare(Step(stage))
     batch = torch.load(folder / "batch.pt", weights_only=True)
     n = len(batch["ir"]) // 2
     accelerator.backward(step({key: value[[RANK, RANK + n]] for key, value in batch.items()})["total"])
@@ -71,17 +72,24 @@ def run(folder, name, *options):
 
 def interrupted_run(folder, name):
     """A run whose second process, and it alone, is interrupted in the second step."""
-    original, steps = train.rf_step, []
+    make_stage, steps = STAGES["RF"], []
 
-    def rf_step(model, batch, config):
-        steps.append(len(steps))
-        if RANK == 1 and len(steps) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(model, batch, config)
+    def interrupted(config, device, seed):
+        stage = make_stage(config, device, seed)
+        original = stage.step
 
-    train.rf_step = rf_step
+        def step(model, batch):
+            steps.append(len(steps))
+            if RANK == 1 and len(steps) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(model, batch)
+
+        stage.step = step
+        return stage
+
+    STAGES["RF"] = interrupted
     result = run(folder, name)
-    train.rf_step = original
+    STAGES["RF"] = make_stage
     return result
 
 

@@ -15,6 +15,8 @@ from datasets.toy import toy_scene
 from utils.errors import UserError
 from utils.files.images import write_image
 from utils.training.config import load_config
+from utils.training.distributed import synchronise_batch_norm
+from utils.training.stages import STAGES
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
@@ -64,7 +66,7 @@ def equal(a, b):
 def test_gradients_are_those_of_one_process_with_the_whole_batch(folder, found):
     config = load_config(folder / "recipe.yaml")
     torch.manual_seed(0)
-    stage = train_script.rf_stage(config, CropSampler(config.data, 0), torch.device("cpu"))
+    stage = STAGES["RF"](config, torch.device("cpu"), 0)
     terms = stage.step(stage.network.train(), torch.load(folder / "batch.pt", weights_only=True))
     terms["total"].backward()
     parameters = dict(stage.network.named_parameters())
@@ -120,3 +122,13 @@ def test_another_number_of_processes_is_refused(folder, found):
     options = ["--config", str(folder / "recipe.yaml"), "--out", str(folder / "straight"), "--device", "cpu"]
     with pytest.raises(UserError, match="state.pt: saved by 2 processes; resume with as many, not 1"):
         train_script.main([*options, "--resume"])
+
+
+def test_gpus_normalise_by_torch_s_own_module_with_the_same_state():
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4, affine=False)), nn.BatchNorm2d(4))
+    images = torch.randn(2, 3, 5, 6)
+    module(images)  # which fills the running statistics
+    expected, state = module.eval()(images), {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    synchronise_batch_norm(module, torch.device("cuda"))
+    assert sum(isinstance(part, nn.SyncBatchNorm) for part in module.modules()) == 2
+    assert equal(module.state_dict(), state) and torch.equal(module.eval()(images), expected)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from utils.training.config import Train
-from utils.training.schedule import averaged, learning_rate, progress
+from utils.training.schedule import averaged, learning_rate, share_done
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_without_warm_up_and_decay_it_is_constant():
 
 
 def test_a_run_is_as_far_as_its_steps_or_its_minutes():
-    assert progress(5, 100.0, Train(steps=20)) == 0.25
-    assert progress(5, 1.0, Train(steps=20, minutes=10.0)) == 0.25
-    assert progress(5, 8.0, Train(steps=20, minutes=10.0)) == 0.8
+    assert share_done(5, 100.0, Train(steps=20)) == 0.25
+    assert share_done(5, 1.0, Train(steps=20, minutes=10.0)) == 0.25
+    assert share_done(5, 8.0, Train(steps=20, minutes=10.0)) == 0.8
 
 
 def network(value):

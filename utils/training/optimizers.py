@@ -1,0 +1,8 @@
+"""The optimisers, by the name that ``train.optimizer`` has in a config."""
+
+from collections.abc import Callable
+
+import torch
+from pytorch_optimizer import SOAP
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "soap": SOAP}

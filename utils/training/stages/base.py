@@ -1,0 +1,61 @@
+"""What every training stage provides, and what several of them share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from datasets.crops import CropSampler
+from datasets.paired import Pair
+from models import SuperFusion, load_weights
+from models.build import build_superfusion
+from utils.colour import luminance
+from utils.errors import UserError
+from utils.training.config import Config
+
+Batch = dict[str, Tensor]
+Terms = dict[str, Tensor]
+
+
+@dataclass
+class Stage:
+    """What a stage trains, on what, and how it is scored."""
+
+    network: nn.Module  # trained, averaged and saved
+    step: Callable[[nn.Module, Batch], Terms]  # weighted loss terms by name, and their "total"
+    sampler: CropSampler  # holds the random sequence that draw continues
+    draw: Callable[[int], tuple[Batch, list[str]]]  # a batch of that many images, and their names
+    pairs: list[Pair]  # to validate on
+    validate: Callable[[nn.Module], tuple[dict[str, float], dict[str, Tensor]]]  # scores, and pictures, by name
+    best: str  # the score by which the best weights are kept
+    lower_is_better: bool = False
+
+
+class Step(nn.Module):
+    """A network with its step as ``forward``, so that Accelerate can wrap both at once."""
+
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.network, self.step = stage.network, stage.step
+
+    def forward(self, batch: Batch) -> Terms:
+        return self.step(self.network, batch)
+
+
+def superfusion(config: Config, device: torch.device) -> SuperFusion:
+    """Build the SuperFusion of the config, with the weights of ``train.init`` if there are any."""
+    try:
+        model = build_superfusion(**config.model)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config: model: {error}") from error
+    if config.train.init:
+        load_weights(model, config.train.init)
+    return model.to(device)
+
+
+def fuse_aligned(model: SuperFusion, batch: Batch) -> Batch:
+    """Fuse the luminances of an aligned batch; return ``fused`` and what the fusion terms compare it with."""
+    ir, y = batch["ir"], luminance(batch["vi"])
+    fused = model.fusion(ir, y).float()
+    return {"fused": fused, "fused_ir": ir, "fused_vi": y, "fused_valid": torch.ones_like(y)}
