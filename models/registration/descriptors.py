@@ -1,7 +1,7 @@
-"""A pair of images at one scale as structural descriptors, and how well they agree under a displacement.
+"""Structural descriptors of a pair of images at one scale, and their normalised correlation under a displacement.
 
-Descriptors do not depend on how a modality renders a surface (:func:`mind`). What agrees is measured by their
-normalised correlation over the content that both images share.
+The descriptors (:func:`mind`) do not depend on how a modality renders a surface. The correlation is taken over the
+content that both images share.
 """
 
 import math
@@ -14,22 +14,23 @@ from torch import Tensor
 
 from models.layers import blur, gaussian_kernel
 from models.structural_inputs import central_differences
-from models.warping import content_mask, pixel_grid, sample
+from models.warping import pixel_grid, resize, sample
 
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 # Descriptors look 3 px around (the neighbour's patch), their gradients one more; the pixel next to a band is mixed.
 _SUPPORT = 5
-# Of VI's content. A map that leaves less could win by comparing next to nothing; above it, overlap earns nothing.
+# Smallest share of VI's content that a map must leave in common: with less it could win by comparing next to nothing.
 _SMALLEST_OVERLAP = 0.5
-# Descriptor energy a pixel (of 0.1 or so in real structure) below which a correlation counts as none.
+# Energy of the descriptors per pixel below which a correlation is noise; real structure has about 0.1.
 _ENERGY_FLOOR = 1e-6
 
 
 def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
     """Modality-independent neighbourhood descriptor of ``(B, 1, H, W)`` in [0, 1]: ``(B, 8, H, W)`` in (0, 1].
 
-    How much the patch (a Gaussian of ``sigma`` px) around each of the eight neighbours resembles the patch around the
-    pixel, relative to their mean difference: blind to gain, offset and inversion of the contrast. Heinrich et al.,
+    Channel n is ``exp(-D_n / V)``: D_n is the squared difference of the patches (Gaussians of ``sigma`` px) around the
+    pixel and its n-th neighbour, V the mean of D over the eight neighbours. It is invariant to gain, offset and
+    inversion of the contrast. Heinrich et al.,
     "MIND: Modality independent neighbourhood descriptor for multi-modal deformable registration", Medical Image
     Analysis 16(7), 2012, with their bounds on the local variance and their scaling to a maximum of 1.
     """
@@ -46,7 +47,7 @@ def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
 
 
 class Frame:
-    """The pixels of an image of ``size`` (height, width), resized from ``full``, as points and back."""
+    """Conversion between the pixels of an image of ``size`` (height, width), resized from ``full``, and points."""
 
     def __init__(self, size: Sequence[int], full: Sequence[int], like: Tensor):
         height, width = size
@@ -56,7 +57,7 @@ class Frame:
         self.points = (self.grid - self.centre) / self.scale
 
     def pixels(self, affine: Tensor) -> Tensor:
-        """Where N maps ``(N, 2, 3)`` take the pixels, in pixels: ``(N, 2, h, w)``."""
+        """Map the pixels by N maps ``(N, 2, 3)``; returns pixel positions ``(N, 2, h, w)``."""
         points = affine[:, :, :2] @ self.points.flatten(2) + affine[:, :, 2:]
         return points.view(-1, *self.grid.shape[1:]) * self.scale + self.centre
 
@@ -80,7 +81,7 @@ class Level:
         return descriptors, inside.to(descriptors.dtype)
 
     def compare(self, pixels: Tensor) -> "Comparison":
-        """How well IR, sampled at ``pixels`` ``(N, 2, h, w)``, agrees with VI."""
+        """Compare IR, sampled at ``pixels`` ``(N, 2, h, w)``, with VI."""
         ir, inside = self.ir_at(pixels)
         mask = inside * self.vi_mask
         product, ir_energy, vi_energy = (
@@ -94,7 +95,7 @@ class Level:
         )
 
     def normal_equations(self, compared: "Comparison") -> tuple[Tensor, Tensor]:
-        """Gauss-Newton for a displacement of each pixel's own, by half the mean squared difference of descriptors.
+        """Gauss-Newton terms of half the mean squared difference of descriptors, for a displacement of each pixel.
 
         Returns each pixel's second derivatives ``(N, 3, h, w)`` with respect to xx, xy and yy, and its gradient
         ``(N, 2, h, w)``. Derivatives are the mean of both images' (Malis, "Improving vision-based control using
@@ -127,29 +128,27 @@ class Comparison:
         return Comparison(*(torch.where(keep.view(-1, *(1,) * (a.dim() - 1)), a, b) for a, b in pairs))
 
 
-def make_level(ir: Tensor, vi: Tensor, side: int) -> Level:
-    """The :class:`Level` of gray images ``(1, 1, H, W)``, shrunk to a longer side of ``side`` px if they are larger."""
+def make_level(ir: Tensor, vi: Tensor, ir_content: Tensor, vi_content: Tensor, side: int) -> Level:
+    """The :class:`Level` of gray images, downsampled to a longer side of ``side`` px if they are larger.
+
+    The images and their content masks (:func:`models.warping.content_mask`) are ``(1, 1, H, W)``.
+    """
     full = tuple(vi.shape[-2:])
     size = tuple(round(n * min(1, side / max(full))) for n in full)
 
-    def shrink(image: Tensor) -> Tensor:
-        return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
-
-    def describe(gray: Tensor) -> tuple[Tensor, Tensor]:
-        band = F.pad((shrink(content_mask(gray)) < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
+    def describe(gray: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+        band = F.pad((resize(content, size) < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
         mask = 1 - F.max_pool2d(band, 2 * _SUPPORT + 1, stride=1)
-        descriptors = mind(shrink(gray))
+        descriptors = mind(resize(gray, size))
         mean = (descriptors * mask).sum((2, 3), keepdim=True) / mask.sum().clamp(min=1)
         return descriptors - mean, mask
 
-    (ir, ir_mask), (vi, vi_mask) = describe(ir), describe(vi)
+    (ir, ir_mask), (vi, vi_mask) = describe(ir, ir_content), describe(vi, vi_content)
     return Level(ir, vi, ir_mask, vi_mask, Frame(size, full, vi))
 
 
 def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, content: Tensor) -> Tensor:
-    """Normalised correlation from sums over an overlap of so many pixels; -inf where it is too small a part of
-    VI's ``content``.
-    """
+    """Normalised correlation from sums over ``overlap`` pixels; -inf where that is too small a share of ``content``."""
     floor = _ENERGY_FLOOR * overlap.clamp(min=1)
     value = product / ((ir_energy.clamp(min=0) + floor) * (vi_energy.clamp(min=0) + floor)).sqrt()
     return torch.where(overlap > _SMALLEST_OVERLAP * content, value, -torch.inf)

@@ -1,10 +1,9 @@
-"""Registration without training: an affine map between the structural descriptors of IR and VI, and what it leaves.
+"""Registration without training: fit an affine map to structural descriptors of IR and VI, then a smooth displacement.
 
-A baseline for the matcher, and a fallback for cameras it was never trained on. An exhaustive search over rotations and
-translations gives the starting points, Gauss-Newton turns the best of them into affine maps, coarse to fine. Everything
-maximises the normalised correlation of the descriptors, less what the map is improbable by: where the images say
-little, two cameras are rather shifted and turned than sheared. Last comes a smooth displacement
-(:mod:`models.registration.elastic`).
+An exhaustive search over rotations and translations gives hypotheses; damped Gauss-Newton refines the best of them into
+affine maps, coarse to fine. Both maximise ``NCC(descriptors) - penalty(map)``: the normalised correlation of the
+descriptors, less the penalty of a Gaussian prior on the map, which favours shifts and rotations over changes of scale
+and shear. Last comes a smooth displacement (:mod:`models.registration.elastic`).
 
 An affine map is a ``(N, 2, 3)`` tensor that takes points of the VI frame to points of the IR image, both measured
 from the image's centre in units of half its longer side, so that it is the same at every scale.
@@ -18,18 +17,19 @@ from torch import Tensor
 from models.registration.descriptors import Comparison, Frame, Level, correlation, make_level
 from models.registration.elastic import elastic
 from models.results import Registration, check_pair
-from models.warping import resize_flow
+from models.warping import content_mask, resize_flow
 from utils.colour import luminance
 
 _ROTATION_STEP = 3.0  # degrees; the fit bridges half of it with ease
 _STARTS = 4
 _ITERATIONS = 12
 _AFFINE_SIDES, _ELASTIC_SIDE = (160, 320), 640  # the longer sides in pixels of the scales, coarse to fine
-# What an improbable map loses in correlation: so much times the square of its change of scale and of its shear, and of
-# its shift (in half longer sides) and its rotation (in radians). Two percent of scale cost 0.012, seven degrees 0.015.
-_STIFFNESS, _RELUCTANCE = 30.0, 1.0
-# Scale times cosine and sine of the rotation, the two shears and the shift, from the six numbers of a map.
-_PARTS = (
+# The prior's penalty, in units of correlation, is a weight times a square: of the change of scale and of the shear, and
+# of the shift (in half longer sides) and the rotation (in radians). 2 % of scale cost 0.012, 7 degrees 0.015.
+_SHAPE_WEIGHT, _RIGID_WEIGHT = 30.0, 1.0
+# Linear forms that give, from the six numbers of a map: scale x cos and scale x sin of the rotation, the two shears,
+# and the shift.
+_LINEAR_FORMS = (
     (0.5, 0, 0, 0, 0.5, 0),
     (0, -0.5, 0, 0.5, 0, 0),
     (0.5, 0, 0, 0, -0.5, 0),
@@ -39,23 +39,28 @@ _PARTS = (
 )
 
 
-def improbable(affine: Tensor) -> tuple[Tensor, Tensor]:
-    """What makes N maps ``(N, 2, 3)`` improbable: deviations ``(N, 6)`` whose squares add up to what they lose in
-    correlation, and their derivatives ``(N, 6, 6)`` with respect to the maps' six numbers. 0 for the identity.
+def prior_residuals(affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals ``(N, 6)`` of the prior on N maps ``(N, 2, 3)``, and their Jacobians ``(N, 6, 6)``.
+
+    The penalty of a map is the sum of its squared residuals; it is 0 for the identity.
     """
-    weights = affine.new_tensor([_STIFFNESS, _RELUCTANCE, _STIFFNESS, _STIFFNESS, _RELUCTANCE, _RELUCTANCE]).sqrt()
-    parts = affine.new_tensor(_PARTS)
-    values, slopes = affine.flatten(1) @ parts.T, parts.repeat(len(affine), 1, 1)
+    weights = [_SHAPE_WEIGHT, _RIGID_WEIGHT, _SHAPE_WEIGHT, _SHAPE_WEIGHT, _RIGID_WEIGHT, _RIGID_WEIGHT]
+    root, forms = affine.new_tensor(weights).sqrt(), affine.new_tensor(_LINEAR_FORMS)
+    values, jacobian = affine.flatten(1) @ forms.T, forms.repeat(len(affine), 1, 1)
     cosine, sine = values[:, :1], values[:, 1:2]
     scale = torch.hypot(cosine, sine)
     values = torch.cat((scale - 1, values[:, 1:]), dim=1)
-    slopes[:, 0] = (cosine * parts[0] + sine * parts[1]) / scale
-    return weights * values, weights[:, None] * slopes
+    jacobian[:, 0] = (cosine * forms[0] + sine * forms[1]) / scale
+    return root * values, root[:, None] * jacobian
+
+
+def penalty(affine: Tensor) -> Tensor:
+    """The prior's penalty ``(N,)``, in units of correlation, of N maps ``(N, 2, 3)``."""
+    return prior_residuals(affine)[0].square().sum(1)
 
 
 def search(level: Level, rotation: float, translation: float) -> Tensor:
-    """Starting points ``(N, 2, 3)``, best first: for every rotation, the translation of the highest correlation; and
-    the identity.
+    """Hypotheses ``(N, 2, 3)``, best first: the best translation for each rotation, and the identity.
 
     Rotations reach ``rotation`` degrees to either side, translations ``translation`` of the longer side, in steps of
     a pixel. All translations of one rotation are correlated at once by FFT, overlap and energies included.
@@ -88,13 +93,14 @@ def search(level: Level, rotation: float, translation: float) -> Tensor:
     shift = linear @ (shift[:, :, None] / level.frame.scale.view(1, 2, 1))
     identity = torch.eye(2, 3, device=linear.device)[None]
     candidates = torch.cat((identity, torch.cat((linear, shift), dim=2)))
-    best = torch.cat((value[steps, reach, reach][None], best)) - improbable(candidates)[0].square().sum(1)
+    best = torch.cat((value[steps, reach, reach][None], best)) - penalty(candidates)
     return candidates[best.argsort(descending=True, stable=True)]
 
 
 def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximise the value of N maps ``(N, 2, 3)``, their correlation less what they are improbable by, by damped
-    Gauss-Newton; returns the maps and their values ``(N,)``.
+    """Refine N maps ``(N, 2, 3)`` by damped Gauss-Newton; returns them and their values ``(N,)``.
+
+    The value is the correlation less the prior's penalty.
     """
     points, scale = level.frame.points, level.frame.scale
     basis = torch.cat((points, torch.ones_like(points[:, :1])), dim=1).flatten(2)[0]
@@ -103,7 +109,7 @@ def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
 
     def evaluate(affine: Tensor) -> tuple[Comparison, Tensor]:
         compared = level.compare(level.frame.pixels(affine))
-        return compared, compared.correlation - improbable(affine)[0].square().sum(1)
+        return compared, compared.correlation - penalty(affine)
 
     compared, value = evaluate(affine)
     for _ in range(_ITERATIONS):
@@ -113,9 +119,9 @@ def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
         xx, xy, yy = (second.flatten(2) @ products.T).view(-1, 3, 3, 3).unbind(1)
         hessian = torch.cat((torch.cat((xx, xy), dim=2), torch.cat((xy, yy), dim=2)), dim=1)
         gradient = (first.flatten(2) @ basis.T).view(-1, 6)
-        deviations, derivatives = improbable(affine)
-        gradient = gradient + compared.energy[:, None] * (derivatives.mT @ deviations[:, :, None])[:, :, 0]
-        hessian = hessian + compared.energy[:, None, None] * (derivatives.mT @ derivatives)
+        residuals, jacobian = prior_residuals(affine)
+        gradient = gradient + compared.energy[:, None] * (jacobian.mT @ residuals[:, :, None])[:, :, 0]
+        hessian = hessian + compared.energy[:, None, None] * (jacobian.mT @ jacobian)
         damped = hessian + damping * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2))
         damped = damped + 1e-9 * torch.eye(6, device=hessian.device)  # no structure, no step
         proposal = affine - torch.linalg.solve(damped, gradient).view_as(affine)
@@ -131,8 +137,7 @@ def fit(level: Level, affine: Tensor) -> tuple[Tensor, Tensor]:
 class StructuralRegistrar:
     """Registration with the interface of :meth:`models.superfusion.SuperFusion.register`; nothing is learnt.
 
-    ``rotation`` (degrees) and ``translation`` (share of the longer side) are the largest misalignment searched for,
-    before the fit, which may go somewhat beyond.
+    ``rotation`` (degrees) and ``translation`` (share of the longer side) bound the search; the fit may go beyond.
     """
 
     def __init__(self, rotation: float = 12.0, translation: float = 0.08):
@@ -151,12 +156,13 @@ class StructuralRegistrar:
         return Registration.by_flow(ir, flow, agreement)
 
     def _flow(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
-        coarse, *finer = (make_level(ir, vi, side) for side in _AFFINE_SIDES)
+        contents = content_mask(ir), content_mask(vi)
+        coarse, *finer = (make_level(ir, vi, *contents, side) for side in _AFFINE_SIDES)
         affine, value = fit(coarse, search(coarse, self.rotation, self.translation)[:_STARTS])
         affine, value = affine[value.argmax()][None], value.max()[None]
         for level in finer:
             affine, value = fit(level, affine)
         size = tuple(vi.shape[-2:])
-        whole, finest = Frame(size, size, vi), make_level(ir, vi, _ELASTIC_SIDE)
+        whole, finest = Frame(size, size, vi), make_level(ir, vi, *contents, _ELASTIC_SIDE)
         displacement = elastic(finest, finest.frame.pixels(affine))
         return whole.pixels(affine) - whole.grid + resize_flow(displacement, size), value

@@ -7,7 +7,7 @@ import torch
 
 from models.layers import blur, gaussian_kernel
 from models.registration.descriptors import Frame, mind
-from models.registration.structural import StructuralRegistrar, improbable
+from models.registration.structural import StructuralRegistrar, penalty, prior_residuals
 from models.warping import valid_mask, warp
 
 SIZE = (96, 128)
@@ -67,25 +67,26 @@ def test_recovers_an_affine_map_across_inverted_contrast(degrees, x, y, skew):
     assert error(flow, true) < 0.1
 
 
-def test_what_a_map_is_improbable_by():
-    def loss(*numbers):
-        deviations, _ = improbable(torch.tensor([numbers], dtype=torch.double))
-        return float(deviations.square().sum())
+def test_the_prior_favours_rigid_motions():
+    def cost(*numbers):
+        return float(penalty(torch.tensor([numbers], dtype=torch.double)))
 
     cosine, sine = math.cos(0.12), math.sin(0.12)
-    assert loss(1, 0, 0, 0, 1, 0) == 0
-    assert loss(1.02, 0, 0, 0, 1.02, 0) == pytest.approx(30 * 0.02**2)
-    assert loss(1.02, 0, 0, 0, 0.98, 0) == pytest.approx(30 * 0.02**2)  # a stretch
-    assert loss(1, 0.02, 0, 0.02, 1, 0) == pytest.approx(30 * 0.02**2, rel=1e-3)  # a shear
-    assert loss(1, 0, 0.1, 0, 1, -0.05) == pytest.approx(0.1**2 + 0.05**2)
-    assert loss(cosine, -sine, 0, sine, cosine, 0) == pytest.approx(sine**2)  # a rotation changes no scale
+    assert cost(1, 0, 0, 0, 1, 0) == 0
+    rotation, shift = cost(cosine, -sine, 0, sine, cosine, 0), cost(1, 0, 0.12, 0, 1, 0)
+    assert rotation == pytest.approx(sine**2) and shift == pytest.approx(0.12**2)  # no part of them is scale or shear
+    # A change of scale, a stretch and a shear of one size cost alike, and far more than a rigid motion of that size.
+    scale, stretch, shear = cost(1.02, 0, 0, 0, 1.02, 0), cost(1.02, 0, 0, 0, 0.98, 0), cost(1, 0.02, 0, 0.02, 1, 0)
+    assert stretch == pytest.approx(scale) and shear == pytest.approx(scale, rel=1e-3)
+    assert scale > 20 * cost(1, 0, 0.02, 0, 1, 0)
+    assert cost(1.04, 0, 0, 0, 1.04, 0) == pytest.approx(4 * scale)
 
 
-def test_derivatives_of_what_a_map_is_improbable_by():
+def test_jacobian_of_the_prior():
     affine = torch.eye(2, 3, dtype=torch.double) + 0.1 * torch.rand(3, 2, 3, dtype=torch.double)
-    whole = torch.autograd.functional.jacobian(lambda maps: improbable(maps)[0], affine).flatten(3)
+    whole = torch.autograd.functional.jacobian(lambda maps: prior_residuals(maps)[0], affine).flatten(3)
     expected = torch.stack([whole[i, :, i] for i in range(3)])
-    assert torch.allclose(improbable(affine)[1], expected)
+    assert torch.allclose(prior_residuals(affine)[1], expected)
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])

@@ -76,9 +76,9 @@ def small_scenes(monkeypatch):
 @pytest.mark.parametrize(
     "stage, batch, steps, terms",
     [
-        ("RF", 1, 8, ["photometric", "epe_register", "epe_deform", "gradient", "intensity"]),
-        ("F", 1, 16, ["gradient", "ssim", "selection"]),
-        ("FS", 1, 16, ["gradient", "ssim"]),
+        ("RF", 1, 12, ["photometric", "epe_register", "epe_deform", "gradient", "intensity"]),
+        ("F", 1, 28, ["gradient", "ssim", "selection"]),
+        ("FS", 1, 24, ["gradient", "ssim"]),
         ("SEG", 2, 6, ["cross_entropy", "lovasz"]),
     ],
 )
