@@ -26,8 +26,9 @@ from datasets.deformation import deform
 from datasets.paired import Pair
 from datasets.toy import toy_scene
 from models import BiSeNet, SuperFusion, load_model, load_segmenter
+from models.weights import save_checkpoint
 from utils.errors import UserError, run
-from utils.files.checkpoint import read_weights, save_checkpoint
+from utils.files.checkpoint import read_weights
 from utils.files.images import write_image
 from utils.training.config import Config, Data, Loss, Train
 from utils.training.validation import registration_scores
