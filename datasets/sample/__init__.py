@@ -19,10 +19,9 @@ class SamplePairs(PairedFolders):
     only, so everyone sees the same errors.
     """
 
-    has_flow = True
-
     def __init__(self):
         super().__init__(_FOLDER / "ir", _FOLDER / "vi")
+        self.has_flow = True
 
     def __getitem__(self, index: int) -> Pair:
         return deform(super().__getitem__(index), _SEED, band=True)

@@ -41,6 +41,7 @@ def test_the_infrared_image_is_deformed_by_the_flow(pairs):
         assert 10 < pair.flow.norm(dim=0).mean() < 35
 
 
+@pytest.mark.slow
 def test_every_process_deforms_alike(pairs, tmp_path):
     torch.manual_seed(1)
     code = "import torch; from datasets.sample import SamplePairs; torch.manual_seed(2); "
@@ -58,6 +59,7 @@ def test_the_folder_is_small_and_names_its_source_and_licence():
     assert "https://github.com/Linfeng-Tang/M3SVD" in about and all(f"`{name}`" in about for name in NAMES)
 
 
+@pytest.mark.slow
 def test_the_pairs_can_be_registered(pairs):
     for pair in pairs:
         found = StructuralRegistrar().register(pair.ir_warp[None], pair.vi[None]).flow_ir2vi
