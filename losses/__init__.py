@@ -1,4 +1,5 @@
-"""The loss terms, a file for each family, and the recipes that add them up; imports utils/, models/.
+"""The loss terms, a file for each family, and the objectives made of them; imports utils/, models/, no datasets/.
 
-Start at ``objectives``: it registers every term and says which stage has which.
+``objectives`` registers every term and gives each stage of training its named terms and their total; ``flow``,
+``photometric``, ``fusion`` and ``segmentation`` hold the terms, ``basics`` what several of them are made of.
 """

@@ -63,9 +63,9 @@ def border_both(result: dict, batch: dict[str, Tensor]) -> Tensor:
 
 def consistency_of_counterparts(result: dict[str, Tensor]) -> Tensor:
     """Compare the images fused from two counterparts, where both are valid."""
-    first, second = result["fused"].chunk(2)
+    fused, counterpart = result["fused"].chunk(2)
     valid, counterpart_valid = result["fused_valid"].chunk(2)
-    return fusion.consistency(first, second, valid * counterpart_valid)
+    return fusion.consistency(fused, counterpart, valid * counterpart_valid)
 
 
 def with_auxiliary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[dict[str, Tensor], Tensor], Tensor]:

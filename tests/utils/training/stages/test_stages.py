@@ -1,6 +1,5 @@
 """The stages: each learns, leaves alone what it is not to train, and computes no term of weight 0."""
 
-import functools
 import math
 from pathlib import Path
 
@@ -61,15 +60,10 @@ def untrained(tmp_path_factory):
     return path
 
 
-@functools.cache
-def small_scene(seed):
-    return toy_scene(seed, 240, 320)
-
-
 @pytest.fixture
 def small_scenes(monkeypatch):
-    """The embedded scenes at half their size, rendered once."""
-    monkeypatch.setattr(datasets.toy, "toy_scene", small_scene)
+    """The toy scenes at half their size."""
+    monkeypatch.setattr(datasets.toy, "toy_scene", lambda seed: toy_scene(seed, 240, 320))
 
 
 @pytest.mark.parametrize("source", ["toy", pytest.param("MSRS/train", marks=pytest.mark.slow)])
