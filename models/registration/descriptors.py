@@ -15,7 +15,9 @@ from models.layers import blur, gaussian_kernel
 from models.structural_inputs import central_differences
 from models.warping import content_mask, pixel_grid, sample
 
-_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+# Each of the others compares the same two patches as its opposite, from the other patch's place.
+HALF = NEIGHBOURS[:4]
 # Descriptors look 3 px around (the neighbour's patch), their gradients one more; the pixel next to a band is mixed.
 _SUPPORT = 5
 # Of VI's content. A map that leaves less could win by comparing next to nothing; above it, overlap earns nothing.
@@ -24,7 +26,7 @@ _SMALLEST_OVERLAP = 0.5
 _ENERGY_FLOOR = 1e-6
 
 
-def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
+def mind(gray: Tensor, sigma: float = 0.7, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS) -> Tensor:
     """Modality-independent neighbourhood descriptor of ``(B, 1, H, W)`` in [0, 1]: ``(B, 8, H, W)`` in (0, 1].
 
     How much the patch (a Gaussian of ``sigma`` px) around each of the eight neighbours resembles the patch around the
@@ -34,7 +36,7 @@ def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
     """
     height, width = gray.shape[-2:]
     padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
-    shifted = [padded[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in _NEIGHBOURS]
+    shifted = [padded[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in neighbours]
     difference = (torch.cat(shifted, dim=1) - gray).square()
     distance = blur(difference, gaussian_kernel(2 * math.ceil(2.5 * sigma) + 1, sigma), border="replicate")
     variance = distance.mean(dim=1, keepdim=True)
@@ -54,6 +56,10 @@ class Frame:
         self.centre = like.new_tensor([(width - 1) / 2, (height - 1) / 2]).view(1, 2, 1, 1)
         self.points = (self.grid - self.centre) / self.scale
 
+    def corners(self) -> Tensor:
+        """The four corners as points ``(4, 2)``."""
+        return self.points[0, :, :: self.points.shape[2] - 1, :: self.points.shape[3] - 1].flatten(1).T
+
     def pixels(self, affine: Tensor) -> Tensor:
         """Where N maps ``(N, 2, 3)`` take the pixels, in pixels: ``(N, 2, h, w)``."""
         points = affine[:, :, :2] @ self.points.flatten(2) + affine[:, :, 2:]
@@ -63,17 +69,19 @@ class Frame:
 @dataclass(frozen=True)
 class Level:
     """A pair at one scale: descriptors ``(1, 8, h, w)`` without their mean, and masks ``(1, 1, h, w)``, 1 where a
-    descriptor depends on content alone.
+    descriptor depends on content alone. IR's may be several, and reach ``margin`` px beyond VI's frame all around.
     """
 
     ir: Tensor
-    vi: Tensor
     ir_mask: Tensor
+    vi: Tensor
     vi_mask: Tensor
     frame: Frame
+    margin: int = 0
 
     def ir_at(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """IR's descriptors ``(N, 8, h, w)`` at ``pixels`` ``(N, 2, h, w)``, and IR's mask ``(N, 1, h, w)`` there."""
+        pixels = pixels + self.margin
         descriptors = sample(self.ir.expand(len(pixels), -1, -1, -1), pixels)
         inside = sample(self.ir_mask.expand(len(pixels), -1, -1, -1), pixels) > 0.99
         return descriptors, inside.to(descriptors.dtype)
@@ -126,23 +134,52 @@ class Comparison:
         return Comparison(*(torch.where(keep.view(-1, *(1,) * (a.dim() - 1)), a, b) for a, b in pairs))
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A gray image ``(1, 1, h, w)`` in [0, 1] and its ``content`` ``(1, 1, h, w)``, 1 where it shows something;
+    ``full`` is the (height, width) of the file that it was shrunk from.
+    """
+
+    gray: Tensor
+    content: Tensor
+    full: tuple[int, int]
+
+    @staticmethod
+    def of(gray: Tensor) -> "Picture":
+        return Picture(gray, content_mask(gray), tuple(gray.shape[-2:]))
+
+    def shrink(self, side: float) -> "Picture":
+        """With a longer side of ``side`` px of the file's if that is larger; each side at least 1 px."""
+        size = tuple(max(1, round(n * min(1, side / max(self.full)))) for n in self.full)
+        if size == tuple(self.gray.shape[-2:]):
+            return self
+        gray, content = (
+            F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+            for image in (self.gray, self.content)
+        )
+        return Picture(gray, content, self.full)
+
+    @property
+    def frame(self) -> Frame:
+        return Frame(tuple(self.gray.shape[-2:]), self.full, self.gray)
+
+
+def describe(gray: Tensor, content: Tensor, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS) -> tuple[Tensor, Tensor]:
+    """Descriptors ``(N, 8, h, w)`` of ``gray`` ``(N, 1, h, w)``, less their mean, and their mask ``(N, 1, h, w)``, 1
+    where they depend on ``content`` ``(N, 1, h, w)`` alone.
+    """
+    band = F.pad((content < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
+    wide = 2 * _SUPPORT + 1
+    mask = 1 - F.max_pool2d(F.max_pool2d(band, (wide, 1), stride=1), (1, wide), stride=1)
+    descriptors = mind(gray, neighbours=neighbours)
+    mean = (descriptors * mask).sum((2, 3), keepdim=True) / mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    return descriptors - mean, mask
+
+
 def make_level(ir: Tensor, vi: Tensor, side: int) -> Level:
     """The :class:`Level` of gray images ``(1, 1, H, W)``, shrunk to a longer side of ``side`` px if they are larger."""
-    full = tuple(vi.shape[-2:])
-    size = tuple(round(n * min(1, side / max(full))) for n in full)
-
-    def shrink(image: Tensor) -> Tensor:
-        return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
-
-    def describe(gray: Tensor) -> tuple[Tensor, Tensor]:
-        band = F.pad((shrink(content_mask(gray)) < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
-        mask = 1 - F.max_pool2d(band, 2 * _SUPPORT + 1, stride=1)
-        descriptors = mind(shrink(gray))
-        mean = (descriptors * mask).sum((2, 3), keepdim=True) / mask.sum().clamp(min=1)
-        return descriptors - mean, mask
-
-    (ir, ir_mask), (vi, vi_mask) = describe(ir), describe(vi)
-    return Level(ir, vi, ir_mask, vi_mask, Frame(size, full, vi))
+    ir, vi = Picture.of(ir).shrink(side), Picture.of(vi).shrink(side)
+    return Level(*describe(ir.gray, ir.content), *describe(vi.gray, vi.content), vi.frame)
 
 
 def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, content: Tensor) -> Tensor:
