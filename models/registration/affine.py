@@ -13,7 +13,7 @@ import torch
 from kornia.geometry.linalg import transform_points
 from torch import Tensor
 
-from models.registration.descriptors import Comparison, Level, Picture, describe
+from models.registration.descriptors import SMALLEST_OVERLAP, Comparison, Level, Picture, describe
 from models.warping import pixel_grid, sample
 
 _ITERATIONS = 12
@@ -80,7 +80,11 @@ def align(ir: Picture, vi: Picture, maps: Tensor, side: int, margin: float = 0.0
     points = transform_points(maps, points.flatten(2).mT.expand(len(maps), -1, -1)).mT.view(-1, 2, height, width)
     levels = [_resample(ir.shrink(longer / float(s)), p[None]) for s, p in zip(scale, points)]
     gray, content = (torch.cat(parts) for parts in zip(*levels))
-    return Level(*describe(gray, content), *describe(vi.gray, vi.content), frame, border)
+    (ir, ir_mask), (fixed, fixed_mask) = describe(gray, content), describe(vi.gray, vi.content)
+    # Where IR shows less than VI, what both show is judged by IR.
+    inner = ir_mask[..., border : ir_mask.shape[-2] - border, border : ir_mask.shape[-1] - border]
+    shown = float((inner * fixed_mask).sum((1, 2, 3)).min() / fixed_mask.sum().clamp(min=1))
+    return Level(ir, ir_mask, fixed, fixed_mask, frame, border, SMALLEST_OVERLAP * shown)
 
 
 def _resample(ir: Picture, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ HALF = NEIGHBOURS[:4]
 # Descriptors look 3 px around (the neighbour's patch), their gradients one more; the pixel next to a band is mixed.
 _SUPPORT = 5
 # Of VI's content. A map that leaves less could win by comparing next to nothing; above it, overlap earns nothing.
-_SMALLEST_OVERLAP = 0.5
+SMALLEST_OVERLAP = 0.5
 # Descriptor energy a pixel (of 0.1 or so in real structure) below which a correlation counts as none.
 _ENERGY_FLOOR = 1e-6
 
@@ -78,6 +78,7 @@ class Level:
     vi_mask: Tensor
     frame: Frame
     margin: int = 0
+    smallest_overlap: float = SMALLEST_OVERLAP
 
     def ir_at(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """IR's descriptors ``(N, 8, h, w)`` at ``pixels`` ``(N, 2, h, w)``, and IR's mask ``(N, 1, h, w)`` there."""
@@ -94,7 +95,7 @@ class Level:
             (x * mask).sum((1, 2, 3)) for x in (ir * self.vi, ir.square(), self.vi.square())
         )
         overlap = mask.sum((1, 2, 3))
-        value = correlation(product, ir_energy, vi_energy, overlap, self.vi_mask.sum())
+        value = correlation(product, ir_energy, vi_energy, overlap, self.vi_mask.sum() * self.smallest_overlap)
         gain = (vi_energy / ir_energy.clamp(min=_ENERGY_FLOOR)).sqrt().view(-1, 1, 1, 1)
         return Comparison(
             ir * gain, mask / overlap.clamp(min=1).view(-1, 1, 1, 1), value, vi_energy / overlap.clamp(min=1)
@@ -182,10 +183,10 @@ def make_level(ir: Tensor, vi: Tensor, side: int) -> Level:
     return Level(*describe(ir.gray, ir.content), *describe(vi.gray, vi.content), vi.frame)
 
 
-def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, content: Tensor) -> Tensor:
-    """Normalised correlation from sums over an overlap of so many pixels; -inf where it is too small a part of
-    VI's ``content``.
+def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, smallest: Tensor) -> Tensor:
+    """Normalised correlation from sums over an overlap of so many pixels; -inf where it is not more than
+    ``smallest``.
     """
     floor = _ENERGY_FLOOR * overlap.clamp(min=1)
     value = product / ((ir_energy.clamp(min=0) + floor) * (vi_energy.clamp(min=0) + floor)).sqrt()
-    return torch.where(overlap > _SMALLEST_OVERLAP * content, value, -torch.inf)
+    return torch.where(overlap > smallest, value, -torch.inf)

@@ -25,15 +25,20 @@ _ENOUGH = 0.3  # a step that gains less in log-likelihood is the last
 def elastic(level: Level, start: Tensor) -> Tensor:
     """The displacement ``(1, 2, h, w)``, in pixels of ``level``, to be added to ``start`` ``(1, 2, h, w)``, where VI's
     pixels lie in IR as far as is known."""
+    return _upsample(elastic_cells(level, start), level)
+
+
+def elastic_cells(level: Level, start: Tensor) -> Tensor:
+    """As :func:`elastic`, on the cells ``(1, 2, rows, columns)`` whose bicubic interpolation it is."""
     size, longer = tuple(level.vi.shape[-2:]), max(level.vi.shape[-2:])
     cells = tuple(max(1, round(_CELLS * n / longer)) for n in size)
     spread = _SIZE * longer * leading_functions(cells, start)
 
     def displacement(noise: Tensor) -> Tensor:
-        return F.interpolate((noise @ spread.T).view(1, 2, *cells), size, mode="bicubic", align_corners=False)
+        return (noise @ spread.T).view(1, 2, *cells)
 
     def evaluate(noise: Tensor) -> tuple[Comparison, Tensor]:
-        compared = level.compare(start + displacement(noise))
+        compared = level.compare(start + _upsample(displacement(noise), level))
         return compared, _TRUST * compared.correlation - noise.square().sum() / 2
 
     noise = start.new_zeros(2, spread.shape[1])
@@ -55,6 +60,10 @@ def elastic(level: Level, start: Tensor) -> Tensor:
         if gain < _ENOUGH:
             break
     return displacement(noise)
+
+
+def _upsample(cells: Tensor, level: Level) -> Tensor:
+    return F.interpolate(cells, tuple(level.vi.shape[-2:]), mode="bicubic", align_corners=False)
 
 
 def leading_functions(cells: tuple[int, int], like: Tensor) -> Tensor:

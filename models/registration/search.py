@@ -15,13 +15,14 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from models.registration.descriptors import HALF, Frame, Picture, describe
+from models.registration.affine import Prior
+from models.registration.descriptors import HALF, Frame, Level, Picture, correlation, describe
 from models.warping import sample
 
 _SIDE = 160  # VI's longer side in pixels; less where IR shows more than VI, so that the cost stays bounded
 _SCALE_STEP, _ROTATION_STEP = 1.1, 3.0  # the fit bridges half of either with ease
 # Of the smaller of both contents. A map that leaves less could win by comparing next to nothing.
-_SMALLEST_OVERLAP = 0.75
+_TEMPLATE_OVERLAP = 0.75
 # A correlation over a small overlap is high by chance more often: its value grows with the overlap to this power.
 _OVERLAP_POWER = 0.15
 _PEAKS, _APART = 3, 4  # how many shifts of a template are kept, and how far apart in pixels
@@ -51,6 +52,51 @@ def search(
     order = values.argsort(descending=True, stable=True)
     kept = _distinct(maps[order], vi.frame.corners(), count)
     return Hypotheses(maps[order][kept], values[order][kept])
+
+
+def search_near(level: Level, rotation: float, translation: float, prior: Prior) -> Tensor:
+    """Starts ``(N, 2, 3)`` for :func:`models.registration.affine.fit` of a pair that shares a frame but for a few
+    degrees, best first: for every rotation, the translation of the highest correlation less what it is improbable by;
+    and the identity.
+
+    Rotations reach ``rotation`` degrees to either side, translations ``translation`` of the longer side.
+    """
+    angles = _angles(rotation, level.vi)
+    linear = torch.stack((angles.cos(), -angles.sin(), angles.sin(), angles.cos()), dim=1).view(-1, 2, 2)
+    ir, ir_mask = level.ir_at(level.frame.pixels(torch.cat((linear, torch.zeros_like(linear[:, :, :1])), dim=2)))
+    value, reach = shift_correlations(level, ir, ir_mask, translation)
+    best, index = value.flatten(1).max(dim=1)
+    shift = torch.stack((index % (2 * reach + 1), index // (2 * reach + 1)), dim=1) - reach
+    shift = linear @ (shift[:, :, None] / level.frame.scale.view(1, 2, 1))
+    identity = torch.eye(2, 3, device=linear.device)[None]
+    starts = torch.cat((identity, torch.cat((linear, shift), dim=2)))
+    best = torch.cat((value[len(angles) // 2, reach, reach][None], best)) - prior.loss(starts)
+    return starts[best.argsort(descending=True, stable=True)]
+
+
+def shift_correlations(level: Level, ir: Tensor, ir_mask: Tensor, translation: float) -> tuple[Tensor, int]:
+    """The normalised correlation ``(N, 2 r + 1, 2 r + 1)`` of N descriptors ``(N, 8, h, w)``, of ``level``'s IR, with
+    its VI's at all shifts from -r to r px along y and x, and r, which is ``translation`` of the longer side.
+    """
+    vi, vi_mask = level.vi, level.vi_mask
+    height, width = vi.shape[-2:]
+    reach = math.ceil(translation * max(height, width))
+    padded = (height + reach, width + reach)  # keeps shifts up to the reach from wrapping around
+
+    def correlate(a: Tensor, b: Tensor) -> Tensor:
+        """Sum over channels and pixels p of ``a(p + t) b(p)``; t = -reach .. reach along y and x."""
+        spectrum = (torch.fft.rfft2(a, padded) * torch.fft.rfft2(b, padded).conj()).sum(1)
+        shifted = torch.fft.irfft2(spectrum, padded).roll((reach, reach), (-2, -1))
+        return shifted[:, : 2 * reach + 1, : 2 * reach + 1]
+
+    value = correlation(
+        correlate(ir * ir_mask, vi * vi_mask),
+        correlate(ir.square().sum(1, keepdim=True) * ir_mask, vi_mask),
+        correlate(ir_mask, vi.square().sum(1, keepdim=True) * vi_mask),
+        correlate(ir_mask, vi_mask),
+        vi_mask.sum() * level.smallest_overlap,
+    )
+    return value, reach
 
 
 def _scales(smallest: float, largest: float) -> list[float]:
@@ -103,7 +149,7 @@ def _correlate(ir: Tensor, ir_mask: Tensor, vi: Tensor, vi_mask: Tensor) -> Tens
     floor = _ENERGY_FLOOR * overlap.clamp(min=1)
     value = product / ((ir_energy.clamp(min=0) + floor) * (vi_energy.clamp(min=0) + floor)).sqrt()
     value = value * (overlap / vi_mask[:, 0, 0, 0].real.view(-1, 1, 1)).clamp(min=0) ** _OVERLAP_POWER
-    return torch.where(overlap > _SMALLEST_OVERLAP * smaller.clamp(min=1), value, -1.0)
+    return torch.where(overlap > _TEMPLATE_OVERLAP * smaller.clamp(min=1), value, -1.0)
 
 
 def _peaks(value: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
