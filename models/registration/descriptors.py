@@ -1,11 +1,10 @@
-"""Structural descriptors of a pair of images at one scale, and their normalised correlation under a displacement.
+"""A pair of images at one scale as structural descriptors, and how well they agree under a displacement.
 
-The descriptors (:func:`mind`) do not depend on how a modality renders a surface. The correlation is taken over the
-content that both images share.
+Descriptors do not depend on how a modality renders a surface (:func:`mind`). What agrees is measured by their
+normalised correlation over the content that both images share.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,29 +13,30 @@ from torch import Tensor
 
 from models.layers import blur, gaussian_kernel
 from models.structural_inputs import central_differences
-from models.warping import pixel_grid, resize, sample
+from models.warping import content_mask, pixel_grid, sample
 
-_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+# Each of the others compares the same two patches as its opposite, from the other patch's place.
+HALF = NEIGHBOURS[:4]
 # Descriptors look 3 px around (the neighbour's patch), their gradients one more; the pixel next to a band is mixed.
 _SUPPORT = 5
-# Smallest share of VI's content that a map must leave in common: with less it could win by comparing next to nothing.
-_SMALLEST_OVERLAP = 0.5
-# Energy of the descriptors per pixel below which a correlation is noise; real structure has about 0.1.
+# Of VI's content. A map that leaves less could win by comparing next to nothing; above it, overlap earns nothing.
+SMALLEST_OVERLAP = 0.5
+# Descriptor energy a pixel (of 0.1 or so in real structure) below which a correlation counts as none.
 _ENERGY_FLOOR = 1e-6
 
 
-def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
+def mind(gray: Tensor, sigma: float = 0.7, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS) -> Tensor:
     """Modality-independent neighbourhood descriptor of ``(B, 1, H, W)`` in [0, 1]: ``(B, 8, H, W)`` in (0, 1].
 
-    Channel n is ``exp(-D_n / V)``: D_n is the squared difference of the patches (Gaussians of ``sigma`` px) around the
-    pixel and its n-th neighbour, V the mean of D over the eight neighbours. It is invariant to gain, offset and
-    inversion of the contrast. Heinrich et al.,
+    How much the patch (a Gaussian of ``sigma`` px) around each of the eight neighbours resembles the patch around the
+    pixel, relative to their mean difference: blind to gain, offset and inversion of the contrast. Heinrich et al.,
     "MIND: Modality independent neighbourhood descriptor for multi-modal deformable registration", Medical Image
     Analysis 16(7), 2012, with their bounds on the local variance and their scaling to a maximum of 1.
     """
     height, width = gray.shape[-2:]
     padded = F.pad(gray, (1, 1, 1, 1), mode="replicate")
-    shifted = [padded[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in _NEIGHBOURS]
+    shifted = [padded[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in neighbours]
     difference = (torch.cat(shifted, dim=1) - gray).square()
     distance = blur(difference, gaussian_kernel(2 * math.ceil(2.5 * sigma) + 1, sigma), border="replicate")
     variance = distance.mean(dim=1, keepdim=True)
@@ -47,17 +47,21 @@ def mind(gray: Tensor, sigma: float = 0.7) -> Tensor:
 
 
 class Frame:
-    """Conversion between the pixels of an image of ``size`` (height, width), resized from ``full``, and points."""
+    """The pixels of an image of ``size`` (height, width), resized from ``full``, as points and back."""
 
-    def __init__(self, size: Sequence[int], full: Sequence[int], like: Tensor):
+    def __init__(self, size: tuple[int, int], full: tuple[int, int], like: Tensor):
         height, width = size
         self.grid = pixel_grid(height, width, like)
         self.scale = max(full) / 2 * like.new_tensor([width / full[1], height / full[0]]).view(1, 2, 1, 1)
         self.centre = like.new_tensor([(width - 1) / 2, (height - 1) / 2]).view(1, 2, 1, 1)
         self.points = (self.grid - self.centre) / self.scale
 
+    def corners(self) -> Tensor:
+        """The four corners as points ``(4, 2)``."""
+        return self.points[0, :, :: self.points.shape[2] - 1, :: self.points.shape[3] - 1].flatten(1).T
+
     def pixels(self, affine: Tensor) -> Tensor:
-        """Map the pixels by N maps ``(N, 2, 3)``; returns pixel positions ``(N, 2, h, w)``."""
+        """Where N maps ``(N, 2, 3)`` take the pixels, in pixels: ``(N, 2, h, w)``."""
         points = affine[:, :, :2] @ self.points.flatten(2) + affine[:, :, 2:]
         return points.view(-1, *self.grid.shape[1:]) * self.scale + self.centre
 
@@ -65,37 +69,40 @@ class Frame:
 @dataclass(frozen=True)
 class Level:
     """A pair at one scale: descriptors ``(1, 8, h, w)`` without their mean, and masks ``(1, 1, h, w)``, 1 where a
-    descriptor depends on content alone.
+    descriptor depends on content alone. IR's may be several, and reach ``margin`` px beyond VI's frame all around.
     """
 
     ir: Tensor
-    vi: Tensor
     ir_mask: Tensor
+    vi: Tensor
     vi_mask: Tensor
     frame: Frame
+    margin: int = 0
+    smallest_overlap: float = SMALLEST_OVERLAP
 
     def ir_at(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """IR's descriptors ``(N, 8, h, w)`` at ``pixels`` ``(N, 2, h, w)``, and IR's mask ``(N, 1, h, w)`` there."""
+        pixels = pixels + self.margin
         descriptors = sample(self.ir.expand(len(pixels), -1, -1, -1), pixels)
         inside = sample(self.ir_mask.expand(len(pixels), -1, -1, -1), pixels) > 0.99
         return descriptors, inside.to(descriptors.dtype)
 
     def compare(self, pixels: Tensor) -> "Comparison":
-        """Compare IR, sampled at ``pixels`` ``(N, 2, h, w)``, with VI."""
+        """How well IR, sampled at ``pixels`` ``(N, 2, h, w)``, agrees with VI."""
         ir, inside = self.ir_at(pixels)
         mask = inside * self.vi_mask
         product, ir_energy, vi_energy = (
             (x * mask).sum((1, 2, 3)) for x in (ir * self.vi, ir.square(), self.vi.square())
         )
         overlap = mask.sum((1, 2, 3))
-        value = correlation(product, ir_energy, vi_energy, overlap, self.vi_mask.sum())
+        value = correlation(product, ir_energy, vi_energy, overlap, self.vi_mask.sum() * self.smallest_overlap)
         gain = (vi_energy / ir_energy.clamp(min=_ENERGY_FLOOR)).sqrt().view(-1, 1, 1, 1)
         return Comparison(
             ir * gain, mask / overlap.clamp(min=1).view(-1, 1, 1, 1), value, vi_energy / overlap.clamp(min=1)
         )
 
     def normal_equations(self, compared: "Comparison") -> tuple[Tensor, Tensor]:
-        """Gauss-Newton terms of half the mean squared difference of descriptors, for a displacement of each pixel.
+        """Gauss-Newton for a displacement of each pixel's own, by half the mean squared difference of descriptors.
 
         Returns each pixel's second derivatives ``(N, 3, h, w)`` with respect to xx, xy and yy, and its gradient
         ``(N, 2, h, w)``. Derivatives are the mean of both images' (Malis, "Improving vision-based control using
@@ -128,27 +135,58 @@ class Comparison:
         return Comparison(*(torch.where(keep.view(-1, *(1,) * (a.dim() - 1)), a, b) for a, b in pairs))
 
 
-def make_level(ir: Tensor, vi: Tensor, ir_content: Tensor, vi_content: Tensor, side: int) -> Level:
-    """The :class:`Level` of gray images, downsampled to a longer side of ``side`` px if they are larger.
-
-    The images and their content masks (:func:`models.warping.content_mask`) are ``(1, 1, H, W)``.
+@dataclass(frozen=True)
+class Picture:
+    """A gray image ``(1, 1, h, w)`` in [0, 1] and its ``content`` ``(1, 1, h, w)``, 1 where it shows something;
+    ``full`` is the (height, width) of the file that it was shrunk from.
     """
-    full = tuple(vi.shape[-2:])
-    size = tuple(round(n * min(1, side / max(full))) for n in full)
 
-    def describe(gray: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
-        band = F.pad((resize(content, size) < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
-        mask = 1 - F.max_pool2d(band, 2 * _SUPPORT + 1, stride=1)
-        descriptors = mind(resize(gray, size))
-        mean = (descriptors * mask).sum((2, 3), keepdim=True) / mask.sum().clamp(min=1)
-        return descriptors - mean, mask
+    gray: Tensor
+    content: Tensor
+    full: tuple[int, int]
 
-    (ir, ir_mask), (vi, vi_mask) = describe(ir, ir_content), describe(vi, vi_content)
-    return Level(ir, vi, ir_mask, vi_mask, Frame(size, full, vi))
+    @staticmethod
+    def of(gray: Tensor) -> "Picture":
+        return Picture(gray, content_mask(gray), tuple(gray.shape[-2:]))
+
+    def shrink(self, side: float) -> "Picture":
+        """With a longer side of ``side`` px of the file's if that is larger; each side at least 1 px."""
+        size = tuple(max(1, round(n * min(1, side / max(self.full)))) for n in self.full)
+        if size == tuple(self.gray.shape[-2:]):
+            return self
+        gray, content = (
+            F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+            for image in (self.gray, self.content)
+        )
+        return Picture(gray, content, self.full)
+
+    @property
+    def frame(self) -> Frame:
+        return Frame(tuple(self.gray.shape[-2:]), self.full, self.gray)
 
 
-def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, content: Tensor) -> Tensor:
-    """Normalised correlation from sums over ``overlap`` pixels; -inf where that is too small a share of ``content``."""
+def describe(gray: Tensor, content: Tensor, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS) -> tuple[Tensor, Tensor]:
+    """Descriptors ``(N, 8, h, w)`` of ``gray`` ``(N, 1, h, w)``, less their mean, and their mask ``(N, 1, h, w)``, 1
+    where they depend on ``content`` ``(N, 1, h, w)`` alone.
+    """
+    band = F.pad((content < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
+    wide = 2 * _SUPPORT + 1
+    mask = 1 - F.max_pool2d(F.max_pool2d(band, (wide, 1), stride=1), (1, wide), stride=1)
+    descriptors = mind(gray, neighbours=neighbours)
+    mean = (descriptors * mask).sum((2, 3), keepdim=True) / mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    return descriptors - mean, mask
+
+
+def make_level(ir: Tensor, vi: Tensor, side: int) -> Level:
+    """The :class:`Level` of gray images ``(1, 1, H, W)``, shrunk to a longer side of ``side`` px if they are larger."""
+    ir, vi = Picture.of(ir).shrink(side), Picture.of(vi).shrink(side)
+    return Level(*describe(ir.gray, ir.content), *describe(vi.gray, vi.content), vi.frame)
+
+
+def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, smallest: Tensor) -> Tensor:
+    """Normalised correlation from sums over an overlap of so many pixels; -inf where it is not more than
+    ``smallest``.
+    """
     floor = _ENERGY_FLOOR * overlap.clamp(min=1)
     value = product / ((ir_energy.clamp(min=0) + floor) * (vi_energy.clamp(min=0) + floor)).sqrt()
-    return torch.where(overlap > _SMALLEST_OVERLAP * content, value, -torch.inf)
+    return torch.where(overlap > smallest, value, -torch.inf)

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from models.registration.descriptors import Comparison, Frame, Level, correlation, make_level
+from models.registration.descriptors import SMALLEST_OVERLAP, Comparison, Frame, Level, correlation, make_level
 from models.registration.elastic import elastic
 from models.results import Registration, check_pair
 from models.warping import content_mask, resize_flow
@@ -86,7 +86,7 @@ def search(level: Level, rotation: float, translation: float) -> Tensor:
         correlate(ir.square().sum(1, keepdim=True) * ir_mask, vi_mask),
         correlate(ir_mask, vi.square().sum(1, keepdim=True) * vi_mask),
         correlate(ir_mask, vi_mask),
-        vi_mask.sum(),
+        vi_mask.sum() * SMALLEST_OVERLAP,
     )
     best, index = value.flatten(1).max(dim=1)
     shift = torch.stack((index % (2 * reach + 1), index // (2 * reach + 1)), dim=1) - reach

@@ -1,0 +1,89 @@
+"""Which of several fitted maps is right, and whether any is: one measure for all, whatever found them.
+
+A wrong map can reach the correlation of a right one, for the search takes the best of very many. What tells them apart
+is that a right map is better than its neighbours *everywhere*, and far better than all that are unlike it. The evidence
+for a map becomes a confidence by a logistic model; ``python -m utils.evaluation.calibration`` finds its constants.
+"""
+
+import math
+from dataclasses import astuple, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.registration.affine import align
+from models.registration.descriptors import Level, Picture
+from models.registration.search import shift_correlations
+from models.warping import pixel_grid
+
+_SIDE, _COARSE_SIDE = 320, 160
+_BLOCKS, _RING = 8, 6.0  # blocks along the longer side; the neighbours' distance in pixels
+_REACH, _PEAK = 0.2, 6  # of the longer side, how far unlike shifts go; in pixels, how near they do not come
+# The logistic model: what a correlation, a lead, a support, the overlap's logarithm and a wide search add.
+_WEIGHTS, _BIAS = (8.0, 0.6, 8.0, 0.0, 0.0), -7.0
+LIMIT = 0.5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """For a map: the normalised ``correlation`` of the descriptors under it; its ``lead`` over all shifts that are
+    unlike it, in their standard deviations above the best of them; its ``support``, the share of the overlap's
+    structure that lies in blocks where the map is better than all its neighbours; the natural logarithm of the
+    ``overlap`` in blocks; and whether a ``wide`` search had more maps to choose from (1) or not (0).
+    """
+
+    correlation: float
+    lead: float
+    support: float
+    overlap: float
+    wide: float
+
+    def confidence(self) -> float:
+        """How probable it is that the map is right, in [0, 1]; 0 where nothing could be compared."""
+        values = astuple(self)
+        if not all(math.isfinite(value) for value in values):
+            return 0.0
+        logit = _BIAS + sum(weight * value for weight, value in zip(_WEIGHTS, values))
+        return 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
+
+
+def weigh(ir: Picture, vi: Picture, map_: Tensor, wide: bool) -> Evidence:
+    """The evidence for a ``map_`` ``(3, 3)`` from VI's points to IR's."""
+    level = align(ir, vi, map_[None], _SIDE, margin=_RING / _SIDE)
+    compared = level.compare(level.frame.grid)
+    support, blocks = _support(level)
+    return Evidence(
+        float(compared.correlation), _lead(ir, vi, map_), support, math.log(max(blocks, 1e-3)), float(wide)
+    )
+
+
+def _support(level: Level) -> tuple[float, float]:
+    """The share of structure in blocks that no neighbouring shift explains better, and the overlap in blocks."""
+    angles = torch.arange(8, device=level.vi.device) * (math.pi / 4)
+    ring = _RING * torch.stack((angles.cos(), angles.sin()), dim=1)
+    shifts = torch.cat((torch.zeros_like(ring[:1]), ring)).view(-1, 2, 1, 1)
+    ir, mask = level.ir_at(pixel_grid(*level.vi.shape[-2:], like=level.vi) + shifts)
+    mask = (mask * level.vi_mask).amin(0, keepdim=True)
+    size = math.ceil(max(mask.shape[-2:]) / _BLOCKS)
+
+    def blocks(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x * mask, size, ceil_mode=True, count_include_pad=False)[:, 0]
+
+    product = blocks((ir * level.vi).sum(1, keepdim=True))
+    energy = blocks(level.vi.square().sum(1, keepdim=True))[0]
+    value = product / blocks(ir.square().sum(1, keepdim=True)).clamp(min=1e-6).sqrt()
+    supported = (value[0] > value[1:].amax(0)).to(energy.dtype)
+    overlap = float(mask.sum()) / size**2
+    return float((supported * energy).sum() / energy.sum().clamp(min=1e-6)), overlap
+
+
+def _lead(ir: Picture, vi: Picture, map_: Tensor) -> float:
+    """See :class:`Evidence`; -inf where no unlike shift leaves enough to compare."""
+    level = align(ir, vi, map_[None], _COARSE_SIDE)
+    value, reach = shift_correlations(level, level.ir, level.ir_mask, _REACH)
+    shift = (pixel_grid(*value.shape[-2:], like=value)[0] - reach).norm(dim=0)
+    near, far = value[0][shift <= 1.5], value[0][(shift > _PEAK) & torch.isfinite(value[0])]
+    if len(far) < 2:
+        return -math.inf
+    return float((near.max() - far.max()) / far.std().clamp(min=1e-6))

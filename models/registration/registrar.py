@@ -1,0 +1,155 @@
+"""From two images of any two sizes to a :class:`models.registration.transform.Transform`: search, fit, decision."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.registration.affine import HYPOTHESIS, SAME_FRAME, align, fit
+from models.registration.decision import LIMIT, Evidence, weigh
+from models.registration.descriptors import Picture
+from models.registration.elastic import elastic_cells
+from models.registration.search import search, search_near
+from models.registration.transform import Transform, points_matrix
+from utils.colour import luminance
+
+SEARCHES = ("auto", "narrow", "wide")
+_SIDES, _FINEST_SIDE = (160, 320), 640  # the longer sides in pixels of the scales, coarse to fine
+_LARGEST_IR = 1600  # IR's longer side in pixels: all that a view 2.5 times VI's can use at the finest scale
+_NEAR_TRANSLATION, _NEAR_ROTATION = 0.08, 12.0  # of the longer side and in degrees: frames alike
+_NEAR_STARTS, _HYPOTHESES, _FINALISTS = 4, 8, 3
+_MARGIN = 0.15  # of VI's longer side: IR that a fit may reach beyond its hypothesis
+_FLAT = 2e-3  # a standard deviation (of full range) below which a frame is taken for constant
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A hypothesis ``(3, 3)`` from VI's points to IR's, the fitted ``affine`` map ``(1, 2, 3)`` that goes before it,
+    what found it, and the evidence for both.
+    """
+
+    hypothesis: Tensor
+    affine: Tensor
+    source: str
+    evidence: Evidence
+
+    @property
+    def map(self) -> Tensor:
+        """Both as one ``(3, 3)``."""
+        return _compose(self.hypothesis, self.affine)
+
+
+class Registrar:
+    """Registers an IR image to a VI image of another camera; nothing is learnt but the decision's six constants.
+
+    ``search``: "narrow" expects frames that are alike but for a few degrees, "wide" looks through all scales of IR's
+    field of view relative to VI's in ``scale`` and rotations up to ``rotation`` degrees; "auto" is narrow, then wide
+    if the narrow answer is not accepted or the sizes differ. ``network(ir, vi)`` may give a flow ``(1, 2, H, W)``
+    from images ``(1, C, H, W)`` of one size; its affine part is one more start. ``elastic``: whether a smooth
+    displacement refines an accepted map.
+    """
+
+    def __init__(
+        self,
+        search: str = "auto",
+        scale: tuple[float, float] = (0.4, 2.5),
+        rotation: float = 12.0,
+        network: Callable[[Tensor, Tensor], Tensor] | None = None,
+        elastic: bool = True,
+    ):
+        if search not in SEARCHES:
+            raise ValueError(f"search {search!r}; choose from {', '.join(SEARCHES)}")
+        if not 0 < scale[0] <= scale[1] or not 0 <= rotation <= 180:
+            raise ValueError(f"scale {scale} is a range above 0, rotation {rotation} lies in 0 to 180")
+        self.search, self.scale, self.rotation = search, scale, rotation
+        self.network, self.elastic = network, elastic
+
+    @torch.no_grad()
+    def __call__(self, ir: Tensor, vi: Tensor) -> Transform:
+        """``ir`` ``(1, 1 or 3, h, w)`` and ``vi`` ``(1, 1 or 3, H, W)`` in [0, 1], on one device."""
+        sizes = dict(vi_size=_size(vi), ir_size=_size(ir))
+        best, ir_picture, vi_picture = self.decide(ir, vi)
+        if best is None:
+            matrix = torch.linalg.inv(points_matrix(_size(ir))) @ points_matrix(_size(vi))
+            return Transform(matrix, **sizes, accepted=False, confidence=0.0, source="none")
+        matrix = torch.linalg.inv(points_matrix(_size(ir))) @ best.map.double().cpu() @ points_matrix(_size(vi))
+        confidence = best.evidence.confidence()
+        accepted = confidence >= LIMIT
+        displacement = None
+        if accepted and self.elastic:
+            displacement = _refine(best, ir_picture, vi_picture)
+        return Transform(
+            matrix / matrix[2, 2], **sizes, displacement=displacement, accepted=accepted, confidence=confidence,
+            source=best.source,
+        )
+
+    @torch.no_grad()
+    def decide(self, ir: Tensor, vi: Tensor) -> tuple[Candidate | None, Picture, Picture]:
+        """The best candidate, None where an image is flat, and the pictures that it was fitted to."""
+        ir_picture = Picture.of(luminance(ir)).shrink(_LARGEST_IR)
+        vi_picture = Picture.of(luminance(vi)).shrink(_FINEST_SIDE)
+        if min(float(picture.gray.std()) for picture in (ir_picture, vi_picture)) < _FLAT:
+            return None, ir_picture, vi_picture
+        candidates = []
+        if self.search != "wide":
+            candidates.append(self._narrow(ir_picture, vi_picture, self._network_map(ir, vi)))
+        if self.search == "wide" or (self.search == "auto" and not self._settled(candidates[0], ir, vi)):
+            candidates += self._wide(ir_picture, vi_picture)
+        return max(candidates, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
+
+    @staticmethod
+    def _settled(narrow: Candidate, ir: Tensor, vi: Tensor) -> bool:
+        return _size(ir) == _size(vi) and narrow.evidence.confidence() >= LIMIT
+
+    def _network_map(self, ir: Tensor, vi: Tensor) -> Tensor | None:
+        """The affine part ``(1, 2, 3)`` of the network's flow, between points."""
+        if self.network is None or _size(ir) != _size(vi):
+            return None
+        frame = Picture.of(luminance(vi)).frame
+        flow = self.network(ir, vi).float()
+        moved = (frame.grid + flow - frame.centre) / frame.scale
+        points = torch.cat((frame.points, torch.ones_like(frame.points[:, :1])), dim=1).flatten(2)[0]
+        return torch.linalg.solve(points @ points.T, points @ moved.flatten(2)[0].T).T[None]
+
+    def _narrow(self, ir: Picture, vi: Picture, network: Tensor | None) -> Candidate:
+        identity = torch.eye(3, device=vi.gray.device)
+        coarse = align(ir, vi, identity[None], _SIDES[0])
+        starts = search_near(coarse, _NEAR_ROTATION, _NEAR_TRANSLATION, SAME_FRAME)[:_NEAR_STARTS]
+        if network is not None:
+            starts = torch.cat((starts, network))
+        affine, value = fit(coarse, starts, SAME_FRAME)
+        best = int(value.argmax())
+        source = "network" if best == _NEAR_STARTS else "narrow"
+        affine, _ = fit(align(ir, vi, identity[None], _SIDES[1]), affine[best][None], SAME_FRAME)
+        return Candidate(identity, affine, source, weigh(ir, vi, _compose(identity, affine), wide=False))
+
+    def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
+        maps = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
+        start = torch.eye(2, 3, device=maps.device).expand(len(maps), -1, -1)
+        affine, value = fit(align(ir, vi, maps, _SIDES[0], _MARGIN), start, HYPOTHESIS)
+        finalists = value.argsort(descending=True)[:_FINALISTS]
+        candidates = []
+        for map_, start in zip(maps[finalists], affine[finalists]):
+            fitted, _ = fit(align(ir, vi, map_[None], _SIDES[1], _MARGIN), start[None], HYPOTHESIS)
+            candidates.append(Candidate(map_, fitted, "wide", weigh(ir, vi, _compose(map_, fitted), wide=True)))
+        return candidates
+
+
+def _refine(candidate: Candidate, ir: Picture, vi: Picture) -> Tensor:
+    """The elastic displacement ``(2, rows, columns)`` in pixels of the VI file, before the candidate's map."""
+    level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, _MARGIN)
+    cells = elastic_cells(level, level.frame.pixels(candidate.affine))[0]
+    # What is added after the affine map as what is added before it.
+    points = cells.flatten(1) / level.frame.scale.flatten(2)[0]
+    moved = torch.linalg.inv(candidate.affine[0, :, :2]) @ points
+    return (moved * max(vi.full) / 2).view_as(cells).float().cpu()
+
+
+def _compose(hypothesis: Tensor, affine: Tensor) -> Tensor:
+    last = affine.new_tensor([[0, 0, 1]])
+    return hypothesis @ torch.cat((affine[0], last))
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-1], image.shape[-2]

@@ -1,0 +1,208 @@
+"""The result of a registration: where each pixel of the VI file lies in the IR file.
+
+Convention: positions are in the *files'* own pixels, x to the right, y downwards, centres at whole numbers. A pixel
+``p`` of VI shows what IR shows at ``q = H(p + d(p))``, with the homography ``H = vi_to_ir`` and a smooth displacement
+``d`` in VI's pixels that refines it; without one, ``q = H(p)``. Sizes are (width, height).
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from kornia.geometry.linalg import transform_points
+from torch import Tensor
+
+from models.warping import pixel_grid, valid_mask
+
+MODES = ("nearest", "bilinear", "bicubic")
+_FIXED_POINT_ROUNDS = 30
+_AT_ONCE = 1 << 20  # points, for bounded memory on large files
+_SPACING = 16  # pixels between the displacements that are kept of a composed or inverted transform
+
+
+@dataclass(frozen=True)
+class Transform:
+    """``vi_to_ir`` ``(3, 3)`` float64; ``vi_size`` and ``ir_size`` (width, height) of the files; ``displacement``
+    ``(2, h, w)`` float32 or None, x and y in VI's pixels, at the centres of h x w equal cells of VI's frame.
+
+    ``accepted``: whether the registration is to be trusted; ``confidence`` in [0, 1]; ``source``: what found it.
+    """
+
+    vi_to_ir: Tensor
+    vi_size: tuple[int, int]
+    ir_size: tuple[int, int]
+    displacement: Tensor | None = None
+    accepted: bool = True
+    confidence: float = 1.0
+    source: str = "given"
+
+    @staticmethod
+    def identity(size: tuple[int, int]) -> "Transform":
+        """For two files of one ``size`` (width, height) that are aligned."""
+        return Transform(torch.eye(3, dtype=torch.float64), size, size, source="identity")
+
+    def to_ir(self, points: Tensor) -> Tensor:
+        """Where ``points`` ``(N, 2)`` of VI lie in IR, ``(N, 2)``, float64."""
+        points = points.double()
+        return _apply(self.vi_to_ir, points + self._displacement_at(points))
+
+    def to_vi(self, points: Tensor) -> Tensor:
+        """Where ``points`` ``(N, 2)`` of IR lie in VI, ``(N, 2)``, float64; the displacement by a fixed point."""
+        target = _apply(torch.linalg.inv(self.vi_to_ir), points.double())
+        position = target
+        for _ in range(_FIXED_POINT_ROUNDS if self.displacement is not None else 0):
+            position = target - self._displacement_at(position)
+        return position
+
+    def map_vi2ir(self) -> Tensor:
+        """For every pixel of VI, x and y in IR's pixels: ``(2, H, W)`` float32, never NaN; may lie outside IR."""
+        return self._map(self.to_ir, self.vi_size)
+
+    def map_ir2vi(self) -> Tensor:
+        """For every pixel of IR, x and y in VI's pixels: ``(2, h, w)`` float32; may lie outside VI."""
+        return self._map(self.to_vi, self.ir_size)
+
+    def flow_ir2vi(self) -> Tensor:
+        """The backward flow ``(1, 2, H, W)`` in pixels that warps IR onto VI; ValueError for files of two sizes."""
+        if self.vi_size != self.ir_size:
+            raise ValueError(f"a flow needs files of one size; VI is {self.vi_size} and IR {self.ir_size}")
+        positions = self.map_vi2ir()[None]
+        return positions - pixel_grid(*positions.shape[-2:], like=positions)
+
+    def warp_ir(self, ir: Tensor, mode: str = "bicubic") -> tuple[Tensor, Tensor]:
+        """``ir`` ``(B, C, h, w)``, an array of the IR file, on VI's frame ``(B, C, H, W)``, sampled once; and ``valid``
+        ``(1, 1, H, W)``, 1 where it was sampled inside (elsewhere the result is 0). ValueError for another size.
+        """
+        return _warp(ir, self.map_vi2ir(), self.ir_size, mode)
+
+    def warp_vi(self, vi: Tensor, mode: str = "bicubic") -> tuple[Tensor, Tensor]:
+        """``vi`` ``(B, C, H, W)`` on IR's frame, as :meth:`warp_ir`."""
+        return _warp(vi, self.map_ir2vi(), self.vi_size, mode)
+
+    def inverse(self) -> "Transform":
+        """The transform that takes IR for VI and VI for IR."""
+        return self._like(torch.linalg.inv(self.vi_to_ir), self.ir_size, self.vi_size, [self], self.to_vi)
+
+    def then(self, second: "Transform") -> "Transform":
+        """From this one's VI to the IR of ``second``, whose VI is this one's IR file: first this, then ``second``."""
+        if second.vi_size != self.ir_size:
+            raise ValueError(f"the second begins in a file of {second.vi_size}, the first ends in one of {self.ir_size}")
+        matrix = second.vi_to_ir @ self.vi_to_ir
+        return self._like(
+            matrix, self.vi_size, second.ir_size, [self, second], lambda points: second.to_ir(self.to_ir(points))
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON to ``path``, and the displacement, if there is one, to the same name with ``.npz``."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grid = path.with_suffix(".npz")
+        values = {
+            "vi_to_ir": (self.vi_to_ir / self.vi_to_ir[2, 2]).tolist(),
+            "vi_size": list(self.vi_size),
+            "ir_size": list(self.ir_size),
+            "accepted": self.accepted,
+            "confidence": self.confidence,
+            "source": self.source,
+            "displacement": grid.name if self.displacement is not None else None,
+        }
+        if self.displacement is not None:
+            _write(grid, lambda file: np.savez_compressed(file, displacement=self.displacement.numpy()))
+        _write(path, lambda file: file.write((json.dumps(values, indent=1) + "\n").encode()))
+
+    @staticmethod
+    def load(path: str | Path) -> "Transform":
+        """Read what :meth:`save` wrote. ValueError naming the file if it is not a transform; OSError if unreadable."""
+        path = Path(path)
+        try:
+            values = json.loads(path.read_text())
+            matrix = torch.tensor(values["vi_to_ir"], dtype=torch.float64).view(3, 3)
+            sizes = [tuple(int(n) for n in values[name]) for name in ("vi_size", "ir_size")]
+            if any(len(size) != 2 or min(size) < 1 for size in sizes):
+                raise ValueError("vi_size and ir_size are [width, height]")
+            if not torch.isfinite(matrix).all() or abs(torch.linalg.det(matrix)) < 1e-12:
+                raise ValueError("vi_to_ir cannot be inverted")
+            displacement = None
+            if values.get("displacement"):
+                with np.load(path.with_name(values["displacement"])) as arrays:
+                    displacement = torch.from_numpy(arrays["displacement"].astype(np.float32))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: not a transform ({error})") from error
+        return Transform(
+            matrix,
+            *sizes,
+            displacement,
+            bool(values.get("accepted", True)),
+            float(values.get("confidence", 1.0)),
+            str(values.get("source", "given")),
+        )
+
+    def _displacement_at(self, points: Tensor) -> Tensor:
+        """``(N, 2)`` at ``points`` ``(N, 2)`` of VI; beyond the frame it continues with its edge values."""
+        if self.displacement is None:
+            return torch.zeros_like(points)
+        grid = (2 * points + 1) / points.new_tensor(self.vi_size) - 1
+        values = F.grid_sample(
+            self.displacement[None].to(points), grid[None, None], "bicubic", "border", align_corners=False
+        )
+        return values[0, :, 0].T
+
+    def _map(self, to: Callable[[Tensor], Tensor], size: tuple[int, int]) -> Tensor:
+        grid = pixel_grid(size[1], size[0], self.vi_to_ir).flatten(2)[0].T
+        return torch.cat([to(part).float() for part in grid.split(_AT_ONCE)]).T.reshape(2, size[1], size[0])
+
+    def _like(self, matrix, vi_size, ir_size, parts: list["Transform"], to: Callable[[Tensor], Tensor]) -> "Transform":
+        """With ``matrix`` and what ``to`` takes points of VI to beyond it; accepted if all ``parts`` are."""
+        displacement = None
+        if any(part.displacement is not None for part in parts):
+            cells = [max(1, round(n / _SPACING)) for n in vi_size]
+            centres = pixel_grid(cells[1], cells[0], matrix).flatten(2)[0].T + 0.5
+            centres = centres * matrix.new_tensor([n / c for n, c in zip(vi_size, cells)]) - 0.5
+            moved = _apply(torch.linalg.inv(matrix), to(centres)) - centres
+            displacement = moved.T.reshape(2, cells[1], cells[0]).float()
+        accepted, confidence = all(part.accepted for part in parts), min(part.confidence for part in parts)
+        source = " + ".join(part.source for part in parts)
+        return Transform(matrix, vi_size, ir_size, displacement, accepted, confidence, source)
+
+
+def _apply(matrix: Tensor, points: Tensor) -> Tensor:
+    return transform_points(matrix[None], points[None])[0]
+
+
+def _warp(image: Tensor, positions: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
+    """``image`` ``(B, C, h, w)`` of ``size`` (width, height) at ``positions`` ``(2, H, W)``, and where they lie inside."""
+    if tuple(image.shape[-2:]) != size[::-1]:
+        raise ValueError(f"the array is {image.shape[-1]}x{image.shape[-2]}, the file {size[0]}x{size[1]}")
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r}; choose from {', '.join(MODES)}")
+    positions = positions.to(image.device)[None]
+    valid = valid_mask(positions - pixel_grid(*positions.shape[-2:], like=positions), size[::-1])
+    grid = (2 * positions.permute(0, 2, 3, 1) + 1) / positions.new_tensor(size) - 1
+    values = image if image.is_floating_point() else image.float()
+    # Bicubic interpolation needs two pixels around; beyond the edge they are its own.
+    result = F.grid_sample(values, grid.to(values.dtype).expand(len(image), -1, -1, -1), mode, "border", False)
+    # A cubic overshoots at edges, which no pixel of the file shows.
+    result = result.clamp(values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True)) * valid.to(result.dtype)
+    return (result if image.is_floating_point() else result.round().to(image.dtype)), valid
+
+
+def _write(path: Path, write: Callable) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        write(file)
+    os.replace(temporary, path)
+
+
+def points_matrix(size: tuple[int, int]) -> Tensor:
+    """``(3, 3)`` float64: pixels of a file of ``size`` (width, height) to points, measured from its centre in units of
+    half its longer side.
+    """
+    width, height = size
+    unit = max(size) / 2
+    rows = [[1 / unit, 0, -(width - 1) / 2 / unit], [0, 1 / unit, -(height - 1) / 2 / unit], [0, 0, 1]]
+    return torch.tensor(rows, dtype=torch.float64)
