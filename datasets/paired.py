@@ -3,7 +3,6 @@
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import scipy.io
@@ -11,6 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import Self
 
 from models.warping import grid_to_flow, resize
 from utils.classes import CLASSES

@@ -35,7 +35,8 @@ class Canvas:
         dy, dx = (self.rows[box[0]] - y) / ry, (self.columns[box[1]] - x) / rx
         radius = (dy.abs()[:, None] ** power + dx.abs() ** power) ** (1 / power)
         share = (0.5 + (1 - radius) * min(rx * width, ry * height)).clamp(0, 1)
-        self.look[:, *box] = torch.lerp(self.look[:, *box], look.view(4, 1, 1), share)
+        painted = self.look[:, box[0], box[1]]
+        painted.lerp_(look.view(4, 1, 1), share)
         self.label[box][share >= 0.5] = label
 
 

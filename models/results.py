@@ -1,9 +1,9 @@
 """The results of registering and fusing a pair, and the check of a pair's shapes."""
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 from torch import Tensor
+from typing_extensions import Self
 
 from models.warping import valid_mask, warp
 
