@@ -5,10 +5,15 @@ python test.py --ir thermal.tif --vi visible.jpg                 two files
 python test.py --ir thermal/ --vi visible/                       two folders, pairs by file name
 python test.py --dataset_name MSRS --data_root DIR               a test set, errors in pixels reported
 python test.py --mode Seg --segmenter FILE ...                   of any of these, the classes of the fused image
+python test.py --ir thermal/ --vi visible/ --transform out/transform    by maps that were found before
+
+A pair whose registration is not to be trusted is refused: a line says so, and no registered and no fused image is
+written (--keep_refused writes them). Exit code: 0; 2 for bad input; 3 if every pair was refused.
 """
 
 import argparse
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +27,11 @@ from datasets.paired import Pair
 from models import Pipeline, load_model, load_segmenter
 from models.deploy.inference import PRECISIONS, SMALLEST_TILE
 from models.pipeline import MAX_SIDE
-from models.registration import REGISTRARS
+from models.registration import REGISTRARS, Transform
+from models.registration.registrar import ROTATION, SCALE, SEARCHES
+from models.registration.registry import registered as registered_by
 from models.results import Registration
+from models.warping import pixel_grid, resize
 from models.weights import SHIPPED
 from utils.arguments import at_least, renamed
 from utils.classes import CLASSES
@@ -67,6 +75,31 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default="auto",
         help="; ".join(f"{name}: {entry.description}" for name, entry in REGISTRARS.items()),
     )
+    parser.add_argument(
+        "--search",
+        choices=SEARCHES,
+        default="auto",
+        help="narrow: both images show one frame but for some degrees; wide: other fields of view; auto: wide where "
+        "narrow is not accepted or the sizes differ",
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=SCALE,
+        metavar=("MIN", "MAX"),
+        help="wide: the field of view of IR relative to that of VI, by width (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rotation", type=float, default=ROTATION, metavar="DEGREES", help="wide: up to 180 (default: %(default)s)"
+    )
+    parser.add_argument("--keep_refused", action="store_true", help="write refused pairs, too")
+    parser.add_argument(
+        "--transform",
+        type=Path,
+        metavar="FILE",
+        help="apply this transform, or of a folder NAME.json",
+    )
     parser.add_argument("--segmenter", type=Path, help="mode Seg: BiSeNet weights, ours or SeAFusion's .pth")
     parser.add_argument(
         "--seg_input", choices=tuple(CAPTIONS), help="mode Seg: what to segment (default: the aligned pair fused)"
@@ -101,6 +134,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     check_data_options(parser, args)
+    if not (0 < args.scale[0] <= args.scale[1] and 0 <= args.rotation <= 180):
+        parser.error("--scale takes two numbers above 0, the smaller first; --rotation one from 0 to 180")
+    if args.transform is not None and args.mode not in ("Reg", "Reg&Fusion"):
+        parser.error("--transform goes with the modes Reg and Reg&Fusion")
     if args.mode != "Seg":
         for option in ("segmenter", "seg_input", "label"):
             if getattr(args, option) is not None:
@@ -122,38 +159,65 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
     if args.precision == "bfloat16":
         warn_of_slow_bfloat16(device, "--precision float32")
     fuses = args.seg_input == "fused" if args.mode == "Seg" else args.mode != "Reg"
-    registers = args.mode in ("Reg", "Reg&Fusion")
+    registers = args.mode in ("Reg", "Reg&Fusion") and args.transform is None
     needs_network = fuses or (registers and REGISTRARS[args.registrar].uses_network)
     model = load_model(args.checkpoint) if needs_network else None
-    registrar = args.registrar if registers else "none"
-    return Pipeline(model, registrar, args.precision, args.max_side, args.compile, device)
+    return Pipeline(
+        model,
+        args.registrar if registers else "none",
+        args.precision,
+        args.max_side,
+        args.compile,
+        device,
+        args.search,
+        tuple(args.scale),
+        args.rotation,
+    )
+
+
+def given_transform(path: Path, name: str) -> Transform:
+    """Load the transform of the pair ``name``: the file ``path``, or NAME.json in the folder ``path``."""
+    try:
+        return Transform.load(path / f"{name}.json" if path.is_dir() else path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}" if isinstance(error, OSError) else str(error)) from error
 
 
 @dataclass
 class Processed:
-    """The results of one pair, on the CPU; ``pair`` is in VI's frame, ``ir`` the IR image of it that was used."""
+    """The results of one pair, on the CPU; ``ir`` is the IR image of it that was used."""
 
     pair: Pair
-    ir: Tensor  # (C, H, W)
+    ir: Tensor  # (C, h, w)
     registration: Registration | None = None  # a batch of one
     fused: Tensor | None = None  # (3, H, W)
     classes: Tensor | None = None  # (H, W)
 
+    @property
+    def refused(self) -> bool:
+        """True if the registrar does not trust its answer."""
+        decided = self.registration is not None and self.registration.accepted is not None
+        return decided and not bool(self.registration.accepted[0])
+
 
 @torch.inference_mode()
-def process(pipeline: Pipeline, pair: Pair, mode: str, seg_input: str | None) -> Processed:
-    """Run ``mode`` on one pair. The modes Fusion and Seg take it as aligned; ``seg_input`` is what Seg segments."""
-    pair = pair.in_vi_frame()
-    aligned = mode in ("Fusion", "Seg")
+def process(pipeline: Pipeline, pair: Pair, args: argparse.Namespace) -> Processed:
+    """Run the mode on one pair. The modes Fusion and Seg take it as aligned but for the resolution."""
+    aligned = args.mode in ("Fusion", "Seg")
+    pair = pair.in_vi_frame() if aligned else pair
     done = Processed(pair, pair.ir if aligned or pair.ir_warp is None else pair.ir_warp)
     ir, vi = done.ir[None].to(pipeline.device), pair.vi[None].to(pipeline.device)
-    if mode == "Reg":
-        done.registration = pipeline.register(ir, vi).cpu()
-    elif mode == "Reg&Fusion":
-        result = pipeline(ir, vi).cpu()
-        done.registration, done.fused = result, result.fused[0]
-    elif mode == "Fusion" or seg_input == "fused":
-        done.fused = pipeline.fuse(ir, vi)[0].cpu()
+    if aligned:
+        if args.mode == "Fusion" or args.seg_input == "fused":
+            done.fused = pipeline.fuse(ir, vi)[0].cpu()
+        return done
+    if args.transform is None:
+        registration = pipeline.register(ir, vi)
+    else:
+        registration = registered_by(ir, [given_transform(args.transform, pair.name)])
+    done.registration = registration.cpu()
+    if args.mode == "Reg&Fusion" and (args.keep_refused or not done.refused):
+        done.fused = pipeline.fuse_registered(ir, vi, registration).fused[0].cpu()
     return done
 
 
@@ -163,19 +227,34 @@ def segmented(done: Processed, seg_input: str) -> Tensor:
 
 
 def save(out: Path, name: str, done: Processed, args: argparse.Namespace, num_classes: int) -> None:
-    """Write what :func:`process` made of one pair, and a sheet that shows it at a glance."""
-    pictures = Pictures(done.pair.vi, done.ir, fused=done.fused, classes=done.classes)
-    if done.fused is not None:
-        write_image(out / "fused" / f"{name}.png", done.fused)
+    """Write what :func:`process` made of one pair, and a sheet that shows it at a glance.
+
+    Of a refused pair only the transform and the sheet are written, and images of an earlier run are removed.
+    """
+    size = done.pair.vi.shape[-2:]
+    ir = done.ir if done.ir.shape[-2:] == size else resize(done.ir[None], size)[0]
+    pictures = Pictures(done.pair.vi, ir, fused=done.fused, classes=done.classes)
+    images = {"fused": done.fused}
     if done.registration is not None:
         registered, flow, valid = (
             getattr(done.registration, part)[0] for part in ("registered", "flow_ir2vi", "valid")
         )
-        write_image(out / "registered" / f"{name}.png", registered)
+        images["registered"] = registered if args.keep_refused or not done.refused else None
+        done.registration.transforms[0].save(out / "transform" / f"{name}.json")
         if args.save_flow:
-            arrays = {"flow_ir2vi": flow.numpy(), "valid": valid.numpy()}
+            positions = flow + pixel_grid(*flow.shape[-2:], like=flow)[0]
+            arrays = {"flow_ir2vi": flow.numpy(), "valid": valid.numpy(), "map_vi2ir": positions.numpy()}
             write_file(out / "flow" / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
         pictures.registered, pictures.flow_ir2vi = registered, flow
+        if done.registration.accepted is not None:
+            verdict = "REFUSED" if done.refused else "accepted"
+            pictures.verdict = f"{verdict}, confidence {done.registration.confidence.item():.2f}"
+    for kind, image in images.items():
+        path = out / kind / f"{name}.png"
+        if image is not None:
+            write_image(path, image)
+        elif done.refused:
+            path.unlink(missing_ok=True)
     if done.pair.ir_warp is not None:
         pictures.aligned = done.pair.ir
     if done.classes is not None:
@@ -187,7 +266,8 @@ def save(out: Path, name: str, done: Processed, args: argparse.Namespace, num_cl
 def report(summary: dict, out: Path) -> None:
     """Print the final lines."""
     pairs = f"{summary['pairs']} pair" + ("s" if summary["pairs"] > 1 else "")
-    print(f"{pairs}, {summary['seconds_per_pair']:.2f} s each; results in {out}/")
+    refused = f", {summary['refused']} refused" if summary.get("refused") else ""
+    print(f"{pairs}{refused}, {summary['seconds_per_pair']:.2f} s each; results in {out}/")
     for protocol, names in SHOWN.items():
         if protocol in summary.get("registration", {}):
             before, after = (summary["registration"][protocol][when] for when in ("before", "after"))
@@ -216,7 +296,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             pair = pairs[index]
             start = time.perf_counter()
-            done = process(pipeline, pair, args.mode, args.seg_input)
+            done = process(pipeline, pair, args)
             if segmenter is not None:
                 done.classes = segment(segmenter, segmented(done, args.seg_input))
             seconds = time.perf_counter() - start
@@ -227,8 +307,14 @@ def main(argv: list[str] | None = None) -> None:
             if done.registration is not None:
                 scores.append(score(done.pair, done.registration, pipeline.register, args.protocols))
                 row |= as_columns(scores[-1])
-                if done.registration.agreement is not None:
-                    row["agreement"] = done.registration.agreement.item()
+                if done.registration.accepted is not None:
+                    row |= {"accepted": int(not done.refused), "confidence": done.registration.confidence.item()}
+            if done.refused:
+                bar.write(
+                    f"{name}: refused, confidence {row['confidence']:.2f}; try --search wide with another --scale or "
+                    "--rotation, or --keep_refused to see what was found",
+                    file=sys.stderr,
+                )
         except (UserError, ValueError) as error:
             failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
             continue
@@ -237,6 +323,9 @@ def main(argv: list[str] | None = None) -> None:
 
     if rows:
         summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]} | summarise(scores)
+        decided = [row["accepted"] for row in rows if "accepted" in row]
+        if decided:
+            summary |= {"accepted": sum(decided), "refused": len(decided) - sum(decided)}
         if matrices:
             summary["segmentation"] = iou_figures(matrices)
             classes = [{"class": name, "IoU": value} for name, value in summary["segmentation"].items()]
@@ -251,6 +340,8 @@ def main(argv: list[str] | None = None) -> None:
         failures += score_methods(pairs, [results], metrics, args.out / "scores", os.cpu_count())
     if failures:
         raise UserError("\nerror: ".join(failures))
+    if rows and not any(row.get("accepted", 1) for row in rows):
+        sys.exit(3)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from torch import Tensor
 from models.blending import blend, share_of_fused
 from models.deploy.inference import OptimizedSuperFusion
 from models.registration import REGISTRARS
+from models.registration.registrar import ROTATION, SCALE
 from models.results import Registration, Result
 from models.superfusion import SuperFusion
-from models.warping import resize
 from models.weights import SHIPPED, load_model
 from utils.device import pick_device
 from utils.files.images import read_image
@@ -22,7 +22,8 @@ class Pipeline:
     """Register, fuse and blend; every script, the README and the ONNX check go through it.
 
     ``registrar`` is a name of :data:`models.registration.REGISTRARS`; ``model`` may be None for one that needs no
-    network, and then nothing can be fused. ``precision``, ``compile`` and ``max_side`` are those of
+    network, and then nothing can be fused. ``search``, ``scale`` and ``rotation`` bound the registrar's search
+    (:class:`models.registration.registrar.Registrar`). ``precision``, ``compile`` and ``max_side`` are those of
     :class:`models.deploy.inference.OptimizedSuperFusion`, the form in which ``model`` runs, on its device.
 
     Raises ValueError for an unknown registrar or precision, or if the registrar needs a network and there is none.
@@ -36,6 +37,9 @@ class Pipeline:
         max_side: int | None = MAX_SIDE,
         compile: bool = False,
         device: torch.device | str = "cpu",
+        search: str = "auto",
+        scale: tuple[float, float] = SCALE,
+        rotation: float = ROTATION,
     ):
         if registrar not in REGISTRARS:
             raise ValueError(f"registrar is {registrar!r}; use one of {', '.join(REGISTRARS)}")
@@ -46,7 +50,8 @@ class Pipeline:
         self.network = (
             None if model is None else OptimizedSuperFusion(model.to(self.device), precision, compile, max_side)
         )
-        self._register = entry.make(self.network.register if entry.uses_network else None)
+        network = self.network.register if entry.uses_network else None
+        self._register = entry.make(network, search=search, scale=scale, rotation=rotation)
 
     @classmethod
     def load(
@@ -57,35 +62,42 @@ class Pipeline:
         precision: str = "float32",
         max_side: int | None = MAX_SIDE,
         compile: bool = False,
+        search: str = "auto",
+        scale: tuple[float, float] = SCALE,
+        rotation: float = ROTATION,
     ) -> "Pipeline":
         """The pipeline of a checkpoint, ours or the authors'; ``device`` as in :func:`utils.device.pick_device`.
 
         Raises UserError for a checkpoint that cannot be loaded or a device that is not there.
         """
-        return cls(load_model(checkpoint), registrar, precision, max_side, compile, pick_device(device))
+        options = (registrar, precision, max_side, compile, pick_device(device), search, scale, rotation)
+        return cls(load_model(checkpoint), *options)
 
     @torch.inference_mode()
     def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path) -> Result:
-        """Register ``ir`` to ``vi`` and fuse them: ``(B, 1 or 3, H, W)`` in [0, 1], or image files.
+        """Register ``ir`` to ``vi`` and fuse them: tensors ``(B, 1 or 3, height, width)`` in [0, 1], or image files.
 
-        IR is resized to VI's frame first if it has another size. The results lie on the pipeline's device; where the
-        registered image has no content, ``fused`` is VI. Raises UserError for a file that cannot be read, ValueError
-        for images that do not fit together or are smaller than 32x32.
+        The two may differ in size; the results have VI's, and lie on the pipeline's device. A refused pair
+        (``result.accepted``) is fused all the same: look before you use it. Raises UserError for a file that cannot be
+        read, ValueError for images that do not fit together or are too small.
         """
         ir, vi = (self._open(image, stretch) for image, stretch in ((ir, True), (vi, False)))
-        if ir.shape[-2:] != vi.shape[-2:]:
-            ir = resize(ir, vi.shape[-2:])
-        registration = self.register(ir, vi)
-        fused = self.fuse(registration.registered, vi)
-        return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
+        return self.fuse_registered(ir, vi, self.register(ir, vi))
 
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
-        """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], with the registrar chosen.
+        """Register ``ir`` ``(B, 1 or 3, h, w)`` to ``vi`` ``(B, 1 or 3, H, W)``, both in [0, 1], with the registrar chosen.
 
-        Raises ValueError for other sizes.
+        Raises ValueError for other shapes.
         """
         with torch.inference_mode():
             return self._register(ir.to(self.device), vi.to(self.device))
+
+    @torch.inference_mode()
+    def fuse_registered(self, ir: Tensor, vi: Tensor, registration: Registration) -> Result:
+        """Fuse the pair of a ``registration`` by :meth:`register`; where IR has no content, ``fused`` is VI."""
+        ir, vi = ir.to(self.device), vi.to(self.device)
+        fused = self.fuse(registration.registered, vi)
+        return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Fuse images that are aligned already: see :meth:`models.superfusion.SuperFusion.fuse`."""

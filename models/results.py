@@ -7,32 +7,39 @@ from typing_extensions import Self
 
 from models.warping import valid_mask, warp
 
-SMALLEST_SIDE = 32
+SMALLEST_SIDE = 32  # of VI, and of IR where both have one size
+SMALLEST_IR = 16
 
 
 @dataclass
 class Registration:
-    """An IR image registered to a VI image, as a batch.
+    """An IR image registered to a VI image, as a batch; the two may differ in size.
 
     ``registered`` ``(B, C, H, W)`` is IR warped onto VI's frame, with IR's channels, 0 where the warp looked outside;
-    ``flow_ir2vi`` ``(B, 2, H, W)`` the backward flow in pixels that warps it (:mod:`models.warping`); ``valid``
-    ``(B, 1, H, W)`` is 1 where it sampled inside IR. ``agreement`` ``(B,)`` is the registrar's own measure of how well
-    the two images agree, at most 1; None from a registrar that has none.
+    ``flow_ir2vi`` ``(B, 2, H, W)`` the backward flow that warps it: VI's pixel ``p`` lies at ``p + flow(p)`` in IR, in
+    IR's own pixels (:mod:`models.warping`); ``valid`` ``(B, 1, H, W)`` is 1 where it sampled inside IR.
+
+    A registrar that decides also gives ``confidence`` ``(B,)`` in [0, 1], how probable it is that the map is right, and
+    ``accepted`` ``(B,)``, whether that is enough; ``transforms`` holds a
+    :class:`models.registration.transform.Transform` for each pair. None from one that does not.
     """
 
     registered: Tensor
     flow_ir2vi: Tensor
     valid: Tensor
-    agreement: Tensor | None = None
+    accepted: Tensor | None = None
+    confidence: Tensor | None = None
+    transforms: list | None = None
 
     @classmethod
-    def by_flow(cls, ir: Tensor, flow: Tensor, agreement: Tensor | None = None) -> "Registration":
-        """``ir`` ``(B, C, H, W)`` registered by the backward ``flow`` ``(B, 2, H, W)`` in pixels."""
-        return cls(warp(ir, flow), flow, valid_mask(flow), agreement)
+    def by_flow(cls, ir: Tensor, flow: Tensor) -> "Registration":
+        """``ir`` ``(B, C, h, w)`` registered by the backward ``flow`` ``(B, 2, H, W)``."""
+        return cls(warp(ir, flow), flow, valid_mask(flow, tuple(ir.shape[-2:])))
 
     def cpu(self) -> Self:
         """The same with all tensors on the CPU."""
-        return replace(self, **{name: tensor.cpu() for name, tensor in vars(self).items() if tensor is not None})
+        moved = {name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass
@@ -42,12 +49,19 @@ class Result(Registration):
     fused: Tensor | None = None
 
 
-def check_pair(ir: Tensor, vi: Tensor) -> None:
-    """Raise ValueError unless both are ``(B, 1 or 3, H, W)`` of one batch and size, both sides at least 32."""
-    for name, image in (("ir", ir), ("vi", vi)):
+def check_images(ir: Tensor, vi: Tensor) -> None:
+    """Raise ValueError unless both are ``(B, 1 or 3, H, W)`` of one batch, IR's sides at least 16, VI's at least 32."""
+    for name, image, least in (("ir", ir, SMALLEST_IR), ("vi", vi, SMALLEST_SIDE)):
         if image.ndim != 4 or image.shape[1] not in (1, 3):
             raise ValueError(f"{name} has shape {tuple(image.shape)}, not (B, 1 or 3, H, W)")
-    if ir.shape[0] != vi.shape[0] or ir.shape[-2:] != vi.shape[-2:]:
+        if min(image.shape[-2:]) < least:
+            raise ValueError(f"{name} is {tuple(image.shape[-2:])}; both sides must have at least {least} pixels")
+    if ir.shape[0] != vi.shape[0]:
+        raise ValueError(f"ir {tuple(ir.shape)} and vi {tuple(vi.shape)} differ in batch")
+
+
+def check_pair(ir: Tensor, vi: Tensor) -> None:
+    """Raise ValueError unless both are as in :func:`check_images` and of one size."""
+    check_images(ir, vi)
+    if ir.shape[-2:] != vi.shape[-2:]:
         raise ValueError(f"ir {tuple(ir.shape)} and vi {tuple(vi.shape)} differ in batch or size")
-    if min(vi.shape[-2:]) < SMALLEST_SIDE:
-        raise ValueError(f"images are {tuple(vi.shape[-2:])}; both sides must have at least {SMALLEST_SIDE} pixels")

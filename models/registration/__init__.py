@@ -5,6 +5,8 @@
 ``registry`` the registrars by name.
 """
 
-from models.registration.registry import REGISTRARS, Registrar
+from models.registration.registrar import Registrar
+from models.registration.registry import REGISTRARS
+from models.registration.transform import Transform
 
-__all__ = ["REGISTRARS", "Registrar"]
+__all__ = ["REGISTRARS", "Registrar", "Transform"]

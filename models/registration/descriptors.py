@@ -165,7 +165,9 @@ class Picture:
         return Frame(tuple(self.gray.shape[-2:]), self.full, self.gray)
 
 
-def describe(gray: Tensor, content: Tensor, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS) -> tuple[Tensor, Tensor]:
+def describe(
+    gray: Tensor, content: Tensor, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS
+) -> tuple[Tensor, Tensor]:
     """Descriptors ``(N, 8, h, w)`` of ``gray`` ``(N, 1, h, w)``, less their mean, and their mask ``(N, 1, h, w)``, 1
     where they depend on ``content`` ``(N, 1, h, w)`` alone.
     """

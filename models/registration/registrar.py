@@ -80,7 +80,11 @@ class Registrar:
         if accepted and self.elastic:
             displacement = _refine(best, ir_picture, vi_picture)
         return Transform(
-            matrix / matrix[2, 2], **sizes, displacement=displacement, accepted=accepted, confidence=confidence,
+            matrix / matrix[2, 2],
+            **sizes,
+            displacement=displacement,
+            accepted=accepted,
+            confidence=confidence,
             source=best.source,
         )
 

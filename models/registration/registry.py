@@ -2,47 +2,86 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from models.registration.auto import AutoRegistrar
-from models.registration.structural import StructuralRegistrar
-from models.results import Registration, check_pair
+from models.registration.registrar import Registrar
+from models.registration.transform import Transform
+from models.results import Registration, check_images
+from models.warping import pixel_grid, resize
 
-Registrar = Callable[[Tensor, Tensor], Registration]
+# Registers IR (B, 1 or 3, h, w) to VI (B, 1 or 3, H, W), both in [0, 1], of any two sizes.
+Register = Callable[[Tensor, Tensor], Registration]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registrar and how it is made; it registers IR ``(B, 1 or 3, H, W)`` to VI of that size.
+    """A registrar and how it is made.
 
-    ``make`` gets the network's ``register``, or None if the registrar does not use it and it is not loaded.
+    ``make`` gets the network's ``register``, which takes images of one size, or None if the registrar does not use it
+    and it is not loaded; and, as keywords, the arguments ``search``, ``scale`` and ``rotation`` of
+    :class:`models.registration.registrar.Registrar`.
     """
 
-    make: Callable[[Registrar | None], Registrar]
+    make: Callable[..., Register]
     uses_network: bool
     description: str
 
 
+def registered(ir: Tensor, transforms: list[Transform]) -> Registration:
+    """``ir`` ``(B, C, h, w)`` registered by a transform for each image of the batch."""
+    positions = torch.stack([transform.map_vi2ir() for transform in transforms]).to(ir.device)
+    registration = Registration.by_flow(ir, positions - pixel_grid(*positions.shape[-2:], like=positions))
+    registration.transforms = transforms
+    return registration
+
+
+def by_decision(registrar: Callable[[Tensor, Tensor], Transform], ir: Tensor, vi: Tensor) -> Registration:
+    """Register the pairs of a batch one after the other by a ``registrar`` that accepts or refuses its answer."""
+    check_images(ir, vi)
+    transforms = [registrar(*pair) for pair in zip(ir.split(1), vi.split(1))]
+    registration = registered(ir, transforms)
+    registration.accepted = torch.tensor([transform.accepted for transform in transforms])
+    registration.confidence = torch.tensor([transform.confidence for transform in transforms])
+    return registration
+
+
+def by_network(network: Register, ir: Tensor, vi: Tensor) -> Registration:
+    """Register by the network alone, IR's frame fitted to VI's first if they differ."""
+    check_images(ir, vi)
+    same_size = ir.shape[-2:] == vi.shape[-2:]
+    found = network(ir if same_size else resize(ir, vi.shape[-2:]), vi)
+    transforms = [Transform.of_flow(flow, _size(ir)) for flow in found.flow_ir2vi.cpu()]
+    if not same_size:
+        return registered(ir, transforms)
+    found.transforms = transforms
+    return found
+
+
 def unregistered(ir: Tensor, vi: Tensor) -> Registration:
-    """IR left as it is, with a flow of zeros: the baseline that any method must beat."""
-    check_pair(ir, vi)
-    flow = ir.new_zeros(len(ir), 2, *ir.shape[-2:])
-    return Registration(ir, flow, flow.new_ones(len(ir), 1, *ir.shape[-2:]))
+    """Leave IR as it is, its frame fitted to VI's if they differ: the baseline that any method must beat."""
+    check_images(ir, vi)
+    return registered(ir, [Transform.of_frames(_size(vi), _size(ir))] * len(ir))
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-1], image.shape[-2]
+
+
+def _auto(network: Register, **search) -> Register:
+    return partial(by_decision, Registrar(network=lambda ir, vi: network(ir, vi).flow_ir2vi, **search))
 
 
 # A registrar of your own is one more line here.
 REGISTRARS: dict[str, Entry] = {
-    "auto": Entry(
-        lambda network: AutoRegistrar(network).register,
-        True,
-        "structural, or the network for pairs on which that fails",
-    ),
-    "matcher": Entry(lambda network: network, True, "the network alone"),
+    "auto": Entry(_auto, True, "structural, and the network where that is not accepted"),
+    "matcher": Entry(lambda network, **search: partial(by_network, network), True, "the network alone"),
     "structural": Entry(
-        lambda network: StructuralRegistrar().register,
+        lambda network, **search: partial(by_decision, Registrar(**search)),
         False,
-        "a fit of an affine map and a smooth displacement, without training",
+        "search and fit by structural descriptors, without training",
     ),
-    "none": Entry(lambda network: unregistered, False, "leave IR as it is"),
+    "none": Entry(lambda network, **search: unregistered, False, "leave IR as it is"),
 }

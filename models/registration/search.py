@@ -172,7 +172,7 @@ def _peaks(value: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def _distinct(maps: Tensor, corners: Tensor, count: int) -> list[int]:
     """The indices of the first ``count`` of N maps that take VI's corners elsewhere than those before."""
     homogeneous = torch.cat((corners, torch.ones_like(corners[:, :1])), dim=1)
-    moved = (homogeneous @ maps[:, :2].mT)
+    moved = homogeneous @ maps[:, :2].mT
     scale = torch.linalg.det(maps[:, :2, :2]).sqrt()
     kept: list[int] = []
     for i in range(len(maps)):

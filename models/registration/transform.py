@@ -8,7 +8,7 @@ Convention: positions are in the *files'* own pixels, x to the right, y downward
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +42,18 @@ class Transform:
     source: str = "given"
 
     @staticmethod
-    def identity(size: tuple[int, int]) -> "Transform":
-        """For two files of one ``size`` (width, height) that are aligned."""
-        return Transform(torch.eye(3, dtype=torch.float64), size, size, source="identity")
+    def of_frames(vi_size: tuple[int, int], ir_size: tuple[int, int]) -> "Transform":
+        """Fit IR's frame to VI's, edge to edge; the identity for files of one size."""
+        (vi_width, vi_height), (ir_width, ir_height) = vi_size, ir_size
+        x, y = ir_width / vi_width, ir_height / vi_height
+        rows = [[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]]
+        return Transform(torch.tensor(rows, dtype=torch.float64), vi_size, ir_size, source="frames")
+
+    @staticmethod
+    def of_flow(flow: Tensor, ir_size: tuple[int, int]) -> "Transform":
+        """The transform of a backward ``flow`` ``(2, H, W)`` between VI and IR's frame fitted to VI's."""
+        transform = Transform.of_frames((flow.shape[-1], flow.shape[-2]), ir_size)
+        return replace(transform, displacement=flow, source="network")
 
     def to_ir(self, points: Tensor) -> Tensor:
         """Where ``points`` ``(N, 2)`` of VI lie in IR, ``(N, 2)``, float64."""
@@ -67,13 +76,6 @@ class Transform:
         """For every pixel of IR, x and y in VI's pixels: ``(2, h, w)`` float32; may lie outside VI."""
         return self._map(self.to_vi, self.ir_size)
 
-    def flow_ir2vi(self) -> Tensor:
-        """The backward flow ``(1, 2, H, W)`` in pixels that warps IR onto VI; ValueError for files of two sizes."""
-        if self.vi_size != self.ir_size:
-            raise ValueError(f"a flow needs files of one size; VI is {self.vi_size} and IR {self.ir_size}")
-        positions = self.map_vi2ir()[None]
-        return positions - pixel_grid(*positions.shape[-2:], like=positions)
-
     def warp_ir(self, ir: Tensor, mode: str = "bicubic") -> tuple[Tensor, Tensor]:
         """``ir`` ``(B, C, h, w)``, an array of the IR file, on VI's frame ``(B, C, H, W)``, sampled once; and ``valid``
         ``(1, 1, H, W)``, 1 where it was sampled inside (elsewhere the result is 0). ValueError for another size.
@@ -91,7 +93,9 @@ class Transform:
     def then(self, second: "Transform") -> "Transform":
         """From this one's VI to the IR of ``second``, whose VI is this one's IR file: first this, then ``second``."""
         if second.vi_size != self.ir_size:
-            raise ValueError(f"the second begins in a file of {second.vi_size}, the first ends in one of {self.ir_size}")
+            raise ValueError(
+                f"the second begins in a file of {second.vi_size}, the first ends in one of {self.ir_size}"
+            )
         matrix = second.vi_to_ir @ self.vi_to_ir
         return self._like(
             matrix, self.vi_size, second.ir_size, [self, second], lambda points: second.to_ir(self.to_ir(points))

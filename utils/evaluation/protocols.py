@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datasets.paired import Pair
 from models.results import SMALLEST_SIDE, Registration
-from models.warping import central_rectangle, valid_mask
+from models.warping import central_rectangle, resize, valid_mask
 from utils.files.results import means
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import gray_levels
@@ -28,11 +28,13 @@ def score(
 ) -> dict[str, dict]:
     """Score one registered pair: ``{protocol: {"before": {...}, "after": {...}}}``.
 
-    ``pair`` is in VI's frame, ``registration`` a batch of one. With a true flow the ``protocols`` are scored, else
-    "alignment"; "band_free" registers the cropped pair by ``register``.
+    ``registration`` is a batch of one. With a true flow the ``protocols`` are scored, else "alignment", unless IR does
+    not show the middle of VI; "band_free" registers the cropped pair by ``register``.
     """
     if pair.flow is None or pair.ir_warp is None:
-        return {"alignment": _alignment(pair, registration)}
+        height, width = registration.valid.shape[-2:]
+        seen = bool(registration.valid[0, 0, height // 2, width // 2])
+        return {"alignment": _alignment(pair, registration)} if seen else {}
     scores = {}
     if "official" in protocols:
         scores["official"] = _errors(registration.flow_ir2vi[0], pair.flow)
@@ -61,7 +63,7 @@ def _errors(estimated: Tensor, true: Tensor) -> dict[str, dict[str, float]]:
 def _alignment(pair: Pair, registration: Registration) -> dict[str, dict[str, float]]:
     """Both states over the same pixels: the largest central rectangle that the registered image fills."""
     rows, columns = central_rectangle(registration.valid[0, 0].cpu())
-    given = pair.ir if pair.ir_warp is None else pair.ir_warp
+    given = resize((pair.ir if pair.ir_warp is None else pair.ir_warp)[None], pair.vi.shape[-2:])[0]
     images = (given, registration.registered[0].cpu(), pair.vi)
     ir, registered, vi = (gray_levels(image[:, rows, columns]) for image in images)
     return {"before": alignment_metrics(ir, vi), "after": alignment_metrics(registered, vi)}

@@ -22,7 +22,8 @@ CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fuse
 class Pictures:
     """What a sheet shows: images ``(1 or 3, H, W)`` in [0, 1], the flow ``(2, H, W)``, class maps ``(H, W)``.
 
-    ``ir`` is the image as given, ``aligned`` the undeformed one of a test set.
+    ``ir`` is the image as given, in VI's frame, ``aligned`` the undeformed one of a test set; ``verdict`` says whether
+    the registration was accepted.
     """
 
     vi: Tensor
@@ -33,6 +34,7 @@ class Pictures:
     fused: Tensor | None = None
     classes: Tensor | None = None
     label: Tensor | None = None
+    verdict: str = ""
 
     def reduced(self) -> "Pictures":
         """The same with a longer side of at most ``PANEL_SIDE``."""
@@ -42,7 +44,7 @@ class Pictures:
             return self
         size = [max(1, round(side * scale)) for side in (height, width)]
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: _reduce(x, size) for name, x in given.items() if x is not None})
+        return replace(self, **{name: _reduce(x, size) for name, x in given.items() if isinstance(x, Tensor)})
 
 
 def _reduce(x: Tensor, size: list[int]) -> Tensor:
@@ -61,7 +63,7 @@ def pair_sheet(pictures: Pictures, segmented: str | None = None, num_classes: in
     if pictures.fused is not None:
         panels[CAPTIONS["fused"]] = pictures.fused
     if pictures.registered is not None:
-        panels["IR registered"] = pictures.registered
+        panels[f"IR registered ({pictures.verdict})" if pictures.verdict else "IR registered"] = pictures.registered
         below, where = (pictures.vi, "VI") if pictures.aligned is None else (pictures.aligned, "aligned IR")
         panels[f"before: IR gradients on {where}"] = gradient_overlay(pictures.ir, below)
         panels[f"after: IR gradients on {where}"] = gradient_overlay(pictures.registered, below)
