@@ -6,6 +6,7 @@ normalised correlation over the content that both images share.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +81,10 @@ class Level:
     margin: int = 0
     smallest_overlap: float = SMALLEST_OVERLAP
 
+    @cached_property
+    def _vi_energy(self) -> Tensor:
+        return _dot(self.vi, self.vi)
+
     def ir_at(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """IR's descriptors ``(N, 8, h, w)`` at ``pixels`` ``(N, 2, h, w)``, and IR's mask ``(N, 1, h, w)`` there."""
         pixels = pixels + self.margin
@@ -92,7 +97,7 @@ class Level:
         ir, inside = self.ir_at(pixels)
         mask = inside * self.vi_mask
         product, ir_energy, vi_energy = (
-            (x * mask).sum((1, 2, 3)) for x in (ir * self.vi, ir.square(), self.vi.square())
+            (x * mask).sum((1, 2, 3)) for x in (_dot(ir, self.vi), _dot(ir, ir), self._vi_energy)
         )
         overlap = mask.sum((1, 2, 3))
         value = correlation(product, ir_energy, vi_energy, overlap, self.vi_mask.sum() * self.smallest_overlap)
@@ -109,8 +114,8 @@ class Level:
         efficient second-order minimization techniques", ICRA 2004), which converges faster and from farther than
         those of either.
         """
-        both = zip(central_differences(compared.ir), central_differences(self.vi))
-        (dx, dy), difference = ((a + b) / 2 for a, b in both), compared.ir - self.vi
+        dx, dy = central_differences((compared.ir + self.vi) / 2)
+        difference = compared.ir - self.vi
         second = torch.stack([(a * b).sum(1) for a, b in ((dx, dx), (dx, dy), (dy, dy))], dim=1)
         first = torch.stack([(a * difference).sum(1) for a in (dx, dy)], dim=1)
         return second * compared.weight, first * compared.weight
@@ -183,6 +188,10 @@ def make_level(ir: Tensor, vi: Tensor, side: int) -> Level:
     """The :class:`Level` of gray images ``(1, 1, H, W)``, shrunk to a longer side of ``side`` px if they are larger."""
     ir, vi = Picture.of(ir).shrink(side), Picture.of(vi).shrink(side)
     return Level(*describe(ir.gray, ir.content), *describe(vi.gray, vi.content), vi.frame)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(1, keepdim=True)
 
 
 def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, smallest: Tensor) -> Tensor:

@@ -26,11 +26,12 @@ _FLAT = 2e-3  # a standard deviation (of full range) below which a frame is take
 @dataclass(frozen=True)
 class Candidate:
     """A hypothesis ``(3, 3)`` from VI's points to IR's, the fitted ``affine`` map ``(1, 2, 3)`` that goes before it,
-    what found it, and the evidence for both.
+    the ``margin`` of IR around VI that the fit could use, what found it, and the evidence for both.
     """
 
     hypothesis: Tensor
     affine: Tensor
+    margin: float
     source: str
     evidence: Evidence
 
@@ -126,7 +127,7 @@ class Registrar:
         best = int(value.argmax())
         source = "network" if best == _NEAR_STARTS else "narrow"
         affine, _ = fit(align(ir, vi, identity[None], _SIDES[1]), affine[best][None], SAME_FRAME)
-        return Candidate(identity, affine, source, weigh(ir, vi, _compose(identity, affine), wide=False))
+        return Candidate(identity, affine, 0.0, source, weigh(ir, vi, _compose(identity, affine), wide=False))
 
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
         maps = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
@@ -136,13 +137,13 @@ class Registrar:
         candidates = []
         for map_, start in zip(maps[finalists], affine[finalists]):
             fitted, _ = fit(align(ir, vi, map_[None], _SIDES[1], _MARGIN), start[None], HYPOTHESIS)
-            candidates.append(Candidate(map_, fitted, "wide", weigh(ir, vi, _compose(map_, fitted), wide=True)))
+            candidates.append(Candidate(map_, fitted, _MARGIN, "wide", weigh(ir, vi, _compose(map_, fitted), wide=True)))
         return candidates
 
 
 def _refine(candidate: Candidate, ir: Picture, vi: Picture) -> Tensor:
     """The elastic displacement ``(2, rows, columns)`` in pixels of the VI file, before the candidate's map."""
-    level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, _MARGIN)
+    level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, candidate.margin)
     cells = elastic_cells(level, level.frame.pixels(candidate.affine))[0]
     # What is added after the affine map as what is added before it.
     points = cells.flatten(1) / level.frame.scale.flatten(2)[0]

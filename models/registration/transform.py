@@ -22,7 +22,7 @@ from models.warping import pixel_grid, valid_mask
 MODES = ("nearest", "bilinear", "bicubic")
 _FIXED_POINT_ROUNDS = 30
 _AT_ONCE = 1 << 20  # points, for bounded memory on large files
-_SPACING = 16  # pixels between the displacements that are kept of a composed or inverted transform
+_CELLS = 80  # along the longer side, of the displacement of a composed or inverted transform
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Transform:
         """With ``matrix`` and what ``to`` takes points of VI to beyond it; accepted if all ``parts`` are."""
         displacement = None
         if any(part.displacement is not None for part in parts):
-            cells = [max(1, round(n / _SPACING)) for n in vi_size]
+            cells = [max(1, round(_CELLS * n / max(vi_size))) for n in vi_size]
             centres = pixel_grid(cells[1], cells[0], matrix).flatten(2)[0].T + 0.5
             centres = centres * matrix.new_tensor([n / c for n, c in zip(vi_size, cells)]) - 0.5
             moved = _apply(torch.linalg.inv(matrix), to(centres)) - centres
