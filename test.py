@@ -240,7 +240,8 @@ def save(out: Path, name: str, done: Processed, args: argparse.Namespace, num_cl
             getattr(done.registration, part)[0] for part in ("registered", "flow_ir2vi", "valid")
         )
         images["registered"] = registered if args.keep_refused or not done.refused else None
-        done.registration.transforms[0].save(out / "transform" / f"{name}.json")
+        if done.registration.transforms is not None:
+            done.registration.transforms[0].save(out / "transform" / f"{name}.json")
         if args.save_flow:
             positions = flow + pixel_grid(*flow.shape[-2:], like=flow)[0]
             arrays = {"flow_ir2vi": flow.numpy(), "valid": valid.numpy(), "map_vi2ir": positions.numpy()}
@@ -333,8 +334,9 @@ def main(argv: list[str] | None = None) -> None:
         write_csv(args.out / "per_image.csv", rows)
         write_json(args.out / "summary.json", summary)
         report(summary, args.out)
-    if rows and metrics:
-        pairs = pairs.subset([row["name"] for row in rows])
+    written_pairs = [row["name"] for row in rows if args.keep_refused or row.get("accepted", 1)]
+    if written_pairs and metrics:
+        pairs = pairs.subset(written_pairs)
         written = WRITTEN[args.mode] + (("flow",) if args.save_flow and "registered" in WRITTEN[args.mode] else ())
         results = open_results(f"SuperFusion={args.out}", pairs.has_flow, kinds=written)
         failures += score_methods(pairs, [results], metrics, args.out / "scores", os.cpu_count())

@@ -85,7 +85,7 @@ class Pipeline:
         return self.fuse_registered(ir, vi, self.register(ir, vi))
 
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
-        """Register ``ir`` ``(B, 1 or 3, h, w)`` to ``vi`` ``(B, 1 or 3, H, W)``, both in [0, 1], with the registrar chosen.
+        """Register ``ir`` ``(B, 1 or 3, h, w)`` to ``vi`` ``(B, 1 or 3, H, W)``, both in [0, 1], by the registrar.
 
         Raises ValueError for other shapes.
         """

@@ -1,7 +1,7 @@
 """From two images of any two sizes to a :class:`models.registration.transform.Transform`: search, fit, decision."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from models.registration.transform import Transform, points_matrix
 from utils.colour import luminance
 
 SEARCHES = ("auto", "narrow", "wide")
+SCALE, ROTATION = (0.4, 2.5), 12.0  # the range of a wide search: of VI's field of view, and in degrees
 _SIDES, _FINEST_SIDE = (160, 320), 640  # the longer sides in pixels of the scales, coarse to fine
 _LARGEST_IR = 1600  # IR's longer side in pixels: all that a view 2.5 times VI's can use at the finest scale
 _NEAR_TRANSLATION, _NEAR_ROTATION = 0.08, 12.0  # of the longer side and in degrees: frames alike
@@ -36,6 +37,10 @@ class Candidate:
     evidence: Evidence
 
     @property
+    def accepted(self) -> bool:
+        return self.evidence.confidence() >= LIMIT
+
+    @property
     def map(self) -> Tensor:
         """Both as one ``(3, 3)``."""
         return _compose(self.hypothesis, self.affine)
@@ -44,18 +49,20 @@ class Candidate:
 class Registrar:
     """Registers an IR image to a VI image of another camera; nothing is learnt but the decision's six constants.
 
-    ``search``: "narrow" expects frames that are alike but for a few degrees, "wide" looks through all scales of IR's
-    field of view relative to VI's in ``scale`` and rotations up to ``rotation`` degrees; "auto" is narrow, then wide
-    if the narrow answer is not accepted or the sizes differ. ``network(ir, vi)`` may give a flow ``(1, 2, H, W)``
-    from images ``(1, C, H, W)`` of one size; its affine part is one more start. ``elastic``: whether a smooth
-    displacement refines an accepted map.
+    ``search``: "narrow" expects frames that are alike but for a few degrees; "wide" goes through all scales of IR's
+    field of view relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, and wide if
+    the narrow answer is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from images
+    ``(1, C, H, W)`` of one size; where the narrow answer is not accepted, its affine part is one more start.
+    ``elastic``: whether a smooth displacement refines an accepted map.
+
+    Raises ValueError for an unknown search or an empty range.
     """
 
     def __init__(
         self,
         search: str = "auto",
-        scale: tuple[float, float] = (0.4, 2.5),
-        rotation: float = 12.0,
+        scale: tuple[float, float] = SCALE,
+        rotation: float = ROTATION,
         network: Callable[[Tensor, Tensor], Tensor] | None = None,
         elastic: bool = True,
     ):
@@ -72,20 +79,15 @@ class Registrar:
         sizes = dict(vi_size=_size(vi), ir_size=_size(ir))
         best, ir_picture, vi_picture = self.decide(ir, vi)
         if best is None:
-            matrix = torch.linalg.inv(points_matrix(_size(ir))) @ points_matrix(_size(vi))
-            return Transform(matrix, **sizes, accepted=False, confidence=0.0, source="none")
+            return replace(Transform.of_frames(**sizes), accepted=False, confidence=0.0)
         matrix = torch.linalg.inv(points_matrix(_size(ir))) @ best.map.double().cpu() @ points_matrix(_size(vi))
-        confidence = best.evidence.confidence()
-        accepted = confidence >= LIMIT
-        displacement = None
-        if accepted and self.elastic:
-            displacement = _refine(best, ir_picture, vi_picture)
+        displacement = _refine(best, ir_picture, vi_picture) if best.accepted and self.elastic else None
         return Transform(
             matrix / matrix[2, 2],
             **sizes,
             displacement=displacement,
-            accepted=accepted,
-            confidence=confidence,
+            accepted=best.accepted,
+            confidence=best.evidence.confidence(),
             source=best.source,
         )
 
@@ -98,35 +100,35 @@ class Registrar:
             return None, ir_picture, vi_picture
         candidates = []
         if self.search != "wide":
-            candidates.append(self._narrow(ir_picture, vi_picture, self._network_map(ir, vi)))
-        if self.search == "wide" or (self.search == "auto" and not self._settled(candidates[0], ir, vi)):
+            candidates.append(self._narrow(ir_picture, vi_picture))
+            if self.network is not None and _size(ir) == _size(vi) and not candidates[0].accepted:
+                candidates.append(self._near_network(ir_picture, vi_picture, self._network_map(ir, vi)))
+        settled = _size(ir) == _size(vi) and any(candidate.accepted for candidate in candidates)
+        if self.search == "wide" or (self.search == "auto" and not settled):
             candidates += self._wide(ir_picture, vi_picture)
         return max(candidates, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
 
-    @staticmethod
-    def _settled(narrow: Candidate, ir: Tensor, vi: Tensor) -> bool:
-        return _size(ir) == _size(vi) and narrow.evidence.confidence() >= LIMIT
-
-    def _network_map(self, ir: Tensor, vi: Tensor) -> Tensor | None:
+    def _network_map(self, ir: Tensor, vi: Tensor) -> Tensor:
         """The affine part ``(1, 2, 3)`` of the network's flow, between points."""
-        if self.network is None or _size(ir) != _size(vi):
-            return None
         frame = Picture.of(luminance(vi)).frame
         flow = self.network(ir, vi).float()
         moved = (frame.grid + flow - frame.centre) / frame.scale
         points = torch.cat((frame.points, torch.ones_like(frame.points[:, :1])), dim=1).flatten(2)[0]
         return torch.linalg.solve(points @ points.T, points @ moved.flatten(2)[0].T).T[None]
 
-    def _narrow(self, ir: Picture, vi: Picture, network: Tensor | None) -> Candidate:
-        identity = torch.eye(3, device=vi.gray.device)
-        coarse = align(ir, vi, identity[None], _SIDES[0])
+    def _narrow(self, ir: Picture, vi: Picture) -> Candidate:
+        coarse = align(ir, vi, _identity(vi)[None], _SIDES[0])
         starts = search_near(coarse, _NEAR_ROTATION, _NEAR_TRANSLATION, SAME_FRAME)[:_NEAR_STARTS]
-        if network is not None:
-            starts = torch.cat((starts, network))
         affine, value = fit(coarse, starts, SAME_FRAME)
-        best = int(value.argmax())
-        source = "network" if best == _NEAR_STARTS else "narrow"
-        affine, _ = fit(align(ir, vi, identity[None], _SIDES[1]), affine[best][None], SAME_FRAME)
+        return self._finish_near(ir, vi, affine[value.argmax()][None], "narrow")
+
+    def _near_network(self, ir: Picture, vi: Picture, start: Tensor) -> Candidate:
+        affine, _ = fit(align(ir, vi, _identity(vi)[None], _SIDES[0]), start, SAME_FRAME)
+        return self._finish_near(ir, vi, affine, "network")
+
+    def _finish_near(self, ir: Picture, vi: Picture, start: Tensor, source: str) -> Candidate:
+        identity = _identity(vi)
+        affine, _ = fit(align(ir, vi, identity[None], _SIDES[1]), start, SAME_FRAME)
         return Candidate(identity, affine, 0.0, source, weigh(ir, vi, _compose(identity, affine), wide=False))
 
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
@@ -137,7 +139,9 @@ class Registrar:
         candidates = []
         for map_, start in zip(maps[finalists], affine[finalists]):
             fitted, _ = fit(align(ir, vi, map_[None], _SIDES[1], _MARGIN), start[None], HYPOTHESIS)
-            candidates.append(Candidate(map_, fitted, _MARGIN, "wide", weigh(ir, vi, _compose(map_, fitted), wide=True)))
+            candidates.append(
+                Candidate(map_, fitted, _MARGIN, "wide", weigh(ir, vi, _compose(map_, fitted), wide=True))
+            )
         return candidates
 
 
@@ -154,6 +158,10 @@ def _refine(candidate: Candidate, ir: Picture, vi: Picture) -> Tensor:
 def _compose(hypothesis: Tensor, affine: Tensor) -> Tensor:
     last = affine.new_tensor([[0, 0, 1]])
     return hypothesis @ torch.cat((affine[0], last))
+
+
+def _identity(vi: Picture) -> Tensor:
+    return torch.eye(3, device=vi.gray.device)
 
 
 def _size(image: Tensor) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The registrars by name: the choices of ``--registrar`` and of :class:`models.pipeline.Pipeline`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -53,7 +53,8 @@ def by_network(network: Register, ir: Tensor, vi: Tensor) -> Registration:
     check_images(ir, vi)
     same_size = ir.shape[-2:] == vi.shape[-2:]
     found = network(ir if same_size else resize(ir, vi.shape[-2:]), vi)
-    transforms = [Transform.of_flow(flow, _size(ir)) for flow in found.flow_ir2vi.cpu()]
+    frames = Transform.of_frames(_size(vi), _size(ir))
+    transforms = [replace(frames, displacement=flow, source="network") for flow in found.flow_ir2vi.cpu()]
     if not same_size:
         return registered(ir, transforms)
     found.transforms = transforms

@@ -8,7 +8,7 @@ Convention: positions are in the *files'* own pixels, x to the right, y downward
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +48,6 @@ class Transform:
         x, y = ir_width / vi_width, ir_height / vi_height
         rows = [[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]]
         return Transform(torch.tensor(rows, dtype=torch.float64), vi_size, ir_size, source="frames")
-
-    @staticmethod
-    def of_flow(flow: Tensor, ir_size: tuple[int, int]) -> "Transform":
-        """The transform of a backward ``flow`` ``(2, H, W)`` between VI and IR's frame fitted to VI's."""
-        transform = Transform.of_frames((flow.shape[-1], flow.shape[-2]), ir_size)
-        return replace(transform, displacement=flow, source="network")
 
     def to_ir(self, points: Tensor) -> Tensor:
         """Where ``points`` ``(N, 2)`` of VI lie in IR, ``(N, 2)``, float64."""

@@ -9,7 +9,7 @@ import torch
 
 from datasets.paired import PairedFolders
 from datasets.sample import SamplePairs
-from models.registration.structural import StructuralRegistrar
+from models import Pipeline
 from models.warping import warp
 from utils.metrics.registration import registration_metrics
 
@@ -62,5 +62,5 @@ def test_the_folder_is_small_and_names_its_source_and_licence():
 @pytest.mark.slow
 def test_the_pairs_can_be_registered(pairs):
     for pair in pairs:
-        found = StructuralRegistrar().register(pair.ir_warp[None], pair.vi[None]).flow_ir2vi
+        found = Pipeline(None, "structural").register(pair.ir_warp[None], pair.vi[None]).flow_ir2vi
         assert registration_metrics(found, pair.flow[None])["EPE"] < 3

@@ -96,7 +96,9 @@ def two_to_the_right(ir: Tensor, vi: Tensor) -> Registration:
 
 
 def test_a_registrar_of_ones_own_serves_the_pipeline_and_test_py(monkeypatch, pair, tmp_path):
-    monkeypatch.setitem(REGISTRARS, "shift", Entry(lambda network: two_to_the_right, False, "two pixels to the right"))
+    monkeypatch.setitem(
+        REGISTRARS, "shift", Entry(lambda network, **search: two_to_the_right, False, "two pixels to the right")
+    )
     ir, vi = pair
     registration = Pipeline(None, "shift").register(ir, vi)
     torch.testing.assert_close(registration.registered[..., 2:], ir[..., :-2], rtol=0, atol=1e-4)

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from models.layers import blur, gaussian_kernel
-from models.registration.descriptors import Level, make_level
+from models.registration.affine import align
+from models.registration.descriptors import Level, Picture
 from models.registration.elastic import elastic
-from models.warping import content_mask, warp
+from models.warping import warp
 
 SIZE = (96, 128)
 
@@ -27,7 +28,7 @@ def smooth_flow(seed: int, rms: float) -> torch.Tensor:
 
 
 def level_of(ir: torch.Tensor, vi: torch.Tensor) -> Level:
-    return make_level(ir, vi, content_mask(ir), content_mask(vi), 640)
+    return align(Picture.of(ir), Picture.of(vi), torch.eye(3)[None], 640)
 
 
 def displaced(ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:

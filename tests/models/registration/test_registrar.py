@@ -24,7 +24,7 @@ def scene(seed: int, size: tuple[int, int] = VI) -> torch.Tensor:
     return 0.1 + 0.8 * (image - image.min()) / (image.max() - image.min())
 
 
-def camera(image: torch.Tensor, view: float, degrees: float, size: tuple[int, int], shift=(0.0, 0.0), tilt: float = 0):
+def camera(image, view: float, degrees: float, size: tuple[int, int], shift=(0.0, 0.0), tilt: float = 0):
     """What an IR camera of ``size`` (width, height) sees of ``image``, contrast inverted, and the true map ``vi_to_ir``.
 
     Its field of view is ``view`` of the image's width, turned by so many degrees about the image's centre.
