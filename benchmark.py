@@ -3,6 +3,7 @@
 python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network published] [--all_scans] [--plot FILE]
 python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE]
 python benchmark.py step [--batch 4] [--crop 256]
+python benchmark.py registration
 python benchmark.py libraries
 all with [--device auto|cpu|cuda|mps] [--repeats 3]
 
@@ -17,6 +18,8 @@ step: one training step of stage RF. It draws and deforms BATCH images, matches 
 ways, and updates both networks. "plain" is the published network in float32, each direction on its own; then ours in
 float32 and in bfloat16, all in turns. The median counts everywhere.
 
+registration: without a network; narrow, for frames that are alike, and wide, for two unlike cameras at several sizes.
+
 libraries: what is ours though a library has it too, on the same input, the least time of either; docs/design.md has the
 reasons.
 """
@@ -30,7 +33,7 @@ from matplotlib.figure import Figure
 from models.deploy.inference import SMALLEST_TILE
 from models.results import SMALLEST_SIDE
 from utils.arguments import at_least, image_size
-from utils.benchmark import inference, libraries, scan, step
+from utils.benchmark import inference, libraries, registration, scan, step
 from utils.device import pick_device
 from utils.errors import run
 from utils.files.writing import write_file
@@ -66,6 +69,11 @@ def time_step(args: argparse.Namespace, device: torch.device) -> None:
     print(step.table(timings, args.batch))
 
 
+def time_registration(args: argparse.Namespace, device: torch.device) -> None:
+    keep_freed_memory()
+    print(registration.table(device, args.repeats))
+
+
 def time_libraries(args: argparse.Namespace, device: torch.device) -> None:
     keep_freed_memory()
     print(libraries.table(device, args.repeats))
@@ -82,7 +90,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    commands = parser.add_subparsers(required=True, metavar="inference|scan|step|libraries")
+    commands = parser.add_subparsers(required=True, metavar="inference|scan|step|registration|libraries")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     common.add_argument("--repeats", type=at_least(1), default=3)
@@ -114,6 +122,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     command.set_defaults(command=time_step, plot=None)
     command.add_argument("--batch", type=at_least(1), default=4, help="images a step")
     command.add_argument("--crop", type=at_least(64), default=256, help="their side in pixels")
+
+    command = commands.add_parser("registration", parents=[common], help="registration without a network")
+    command.set_defaults(command=time_registration, plot=None)
 
     command = commands.add_parser("libraries", parents=[common], help="our functions beside a library's")
     command.set_defaults(command=time_libraries, plot=None)

@@ -1,0 +1,47 @@
+"""Seconds of a registration without networks: frames alike, and two unlike cameras, at several sizes of the files."""
+
+import statistics
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from datasets.cameras import unlike_cameras
+from datasets.sample import SamplePairs
+from models.registration import Registrar
+from models.warping import resize
+from utils.benchmark.measure import markdown, seconds
+
+HEADER = "search, IR, VI, seconds, without the displacement"
+# The width and height of VI that files of two unlike cameras are made at.
+VI_SIZES = ((640, 480), (1920, 1440), (4000, 3000))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair ``(1, C, height, width)`` and the search that registers it."""
+
+    search: str
+    ir: Tensor
+    vi: Tensor
+
+
+def cases() -> list[Case]:
+    """A pair of the embedded sample as it is deformed; and seen by an unlike camera, VI at each of ``VI_SIZES``."""
+    pair = SamplePairs()[0]
+    unlike = unlike_cameras(pair.name, pair.ir, pair.vi, seed=0)
+    narrow = Case("narrow", pair.ir_warp[None], pair.vi[None])
+    return [narrow] + [Case("wide", unlike.ir[None], resize(unlike.vi[None], size[::-1])) for size in VI_SIZES]
+
+
+def table(device: torch.device, repeats: int) -> str:
+    """A row for each case: the median seconds with and without the smooth displacement."""
+    rows = []
+    for case in cases():
+        ir, vi = case.ir.to(device), case.vi.to(device)
+        row = [case.search, *(f"{image.shape[-1]}x{image.shape[-2]}" for image in (ir, vi))]
+        for elastic in (True, False):
+            registrar = Registrar(case.search, elastic=elastic)
+            row.append(f"{statistics.median(seconds(lambda: registrar(ir, vi), device, repeats)):.2f}")  # noqa: B023
+        rows.append(row)
+    return markdown(HEADER.split(", "), rows)
