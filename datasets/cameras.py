@@ -59,7 +59,9 @@ def _ir_to_vi(rng: np.random.Generator, sensor: tuple[int, int], size: tuple[int
     tilt = rng.uniform(-_TILT, _TILT, 2) / (np.array(sensor) / 2)
     from_centre = np.array([[1, 0, -(sensor[0] - 1) / 2], [0, 1, -(sensor[1] - 1) / 2], [0, 0, 1]])
     perspective = np.array([[1, 0, 0], [0, 1, 0], [*tilt, 1]])
-    similarity = np.array([[scale * cosine, -scale * sine, centre[0]], [scale * sine, scale * cosine, centre[1]], [0, 0, 1]])
+    similarity = np.array(
+        [[scale * cosine, -scale * sine, centre[0]], [scale * sine, scale * cosine, centre[1]], [0, 0, 1]]
+    )
     return torch.from_numpy(similarity @ perspective @ from_centre)
 
 

@@ -53,9 +53,7 @@ def weigh(ir: Picture, vi: Picture, map_: Tensor, wide: bool) -> Evidence:
     level = align(ir, vi, map_[None], _SIDE, margin=_RING / _SIDE)
     compared = level.compare(level.frame.grid)
     support, blocks = _support(level)
-    return Evidence(
-        float(compared.correlation), _lead(ir, vi, map_), support, math.log(max(blocks, 1e-3)), float(wide)
-    )
+    return Evidence(float(compared.correlation), _lead(ir, vi, map_), support, math.log(max(blocks, 1e-3)), float(wide))
 
 
 def _support(level: Level) -> tuple[float, float]:

@@ -91,7 +91,9 @@ class Transform:
     def then(self, second: "Transform") -> "Transform":
         """From this one's VI to the IR of ``second``, whose VI is this one's IR file: first this, then ``second``."""
         if second.vi_size != self.ir_size:
-            raise ValueError(f"the second begins in a file of {second.vi_size}, the first ends in one of {self.ir_size}")
+            raise ValueError(
+                f"the second begins in a file of {second.vi_size}, the first ends in one of {self.ir_size}"
+            )
         matrix = second.vi_to_ir @ self.vi_to_ir
         return self._like(
             matrix, self.vi_size, second.ir_size, [self, second], lambda points: second.to_ir(self.to_ir(points))
@@ -175,7 +177,7 @@ def _apply(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def _warp(image: Tensor, positions: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
-    """``image`` ``(B, C, h, w)`` of ``size`` (width, height) at ``positions`` ``(2, H, W)``, and where they lie inside."""
+    """``image`` ``(B, C, h, w)`` of ``size`` (width, height) at ``positions`` ``(2, H, W)``, and where it is inside."""
     if tuple(image.shape[-2:]) != size[::-1]:
         raise ValueError(f"the array is {image.shape[-1]}x{image.shape[-2]}, the file {size[0]}x{size[1]}")
     if mode not in MODES:
