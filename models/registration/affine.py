@@ -1,15 +1,16 @@
-"""Fit of affine maps to structural descriptors: damped Gauss-Newton from many starts at once. Nothing is learnt.
+"""Fit of affine maps and homographies to structural descriptors, by damped Gauss-Newton from many starts at once.
 
 A fit maximises the normalised correlation of the descriptors, less what the map is improbable by: where the images say
-little, two cameras are rather shifted and turned than sheared. A fit starts at a hypothesis, a homography between points
-(:mod:`models.registration.search`), by which IR is resampled once (:func:`align`); what is fitted is the affine map
-``(N, 2, 3)`` that remains, from VI's points to VI's points. So the prior is relative to the hypothesis: a scale of two
+little, two cameras are rather shifted and turned than sheared. A fit starts at a hypothesis, a homography between
+points (:mod:`models.registration.search`), by which IR is resampled once (:func:`align`); what is fitted is the map
+``(N, 3, 3)`` that remains, from VI's points to VI's points. So the prior is relative to the hypothesis: a scale of two
 is no more improbable than a scale of one.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from kornia.geometry.linalg import transform_points
 from torch import Tensor
 
@@ -19,50 +20,54 @@ from models.warping import pixel_grid, sample
 _ITERATIONS = 12
 _ENOUGH = 1e-5  # a step that gains less in correlation is the last
 _LARGEST_ENLARGEMENT = 1.5  # of IR's pixels by a level; more would compare blur with detail
-# Scale times cosine and sine of the rotation, the two shears and the shift, from the six numbers of a map.
+# Scale times cosine and sine of the rotation, two shears, the shift and the perspective, from a map's eight numbers.
 _PARTS = (
-    (0.5, 0, 0, 0, 0.5, 0),
-    (0, -0.5, 0, 0.5, 0, 0),
-    (0.5, 0, 0, 0, -0.5, 0),
-    (0, 0.5, 0, 0.5, 0, 0),
-    (0, 0, 1, 0, 0, 0),
-    (0, 0, 0, 0, 0, 1),
+    (0.5, 0, 0, 0, 0.5, 0, 0, 0),
+    (0, -0.5, 0, 0.5, 0, 0, 0, 0),
+    (0.5, 0, 0, 0, -0.5, 0, 0, 0),
+    (0, 0.5, 0, 0.5, 0, 0, 0, 0),
+    (0, 0, 1, 0, 0, 0, 0, 0),
+    (0, 0, 0, 0, 0, 1, 0, 0),
+    (0, 0, 0, 0, 0, 0, 1, 0),
+    (0, 0, 0, 0, 0, 0, 0, 1),
 )
 
 
 @dataclass(frozen=True)
 class Prior:
     """What an improbable map loses in correlation: so much times the square of its change of ``scale``, of its
-    ``rotation`` (in radians), of either ``shear`` and of its ``shift`` (in half longer sides).
+    ``rotation`` (in radians), of either ``shear``, of its ``shift`` (in half longer sides) and of the change of scale
+    by ``perspective`` from the centre to the end of the longer side. Without the last, maps remain affine.
     """
 
     scale: float
     rotation: float
     shear: float
     shift: float
+    perspective: float | None = None
 
-    def deviations(self, affine: Tensor) -> tuple[Tensor, Tensor]:
-        """Deviations ``(N, 6)`` of maps ``(N, 2, 3)``, whose squares add up to what the maps lose, and the
-        deviations' derivatives ``(N, 6, 6)`` with respect to the maps' six numbers. 0 for the identity.
+    def deviations(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Deviations ``(N, 8)`` of ``maps`` ``(N, 3, 3)``, whose squares add up to what the maps lose, and the
+        deviations' derivatives ``(N, 8, 8)`` with respect to the maps' first eight numbers. 0 for the identity.
         """
-        weights = affine.new_tensor([self.scale, self.rotation, self.shear, self.shear, self.shift, self.shift]).sqrt()
-        parts = affine.new_tensor(_PARTS)
-        values, slopes = affine.flatten(1) @ parts.T, parts.repeat(len(affine), 1, 1)
+        weights = (self.scale, self.rotation, *2 * (self.shear,), *2 * (self.shift,), *2 * (self.perspective or 0.0,))
+        weights, parts = maps.new_tensor(weights).sqrt(), maps.new_tensor(_PARTS)
+        values, slopes = maps.flatten(1)[:, :8] @ parts.T, parts.repeat(len(maps), 1, 1)
         cosine, sine = values[:, :1], values[:, 1:2]
         scale = torch.hypot(cosine, sine)
         values = torch.cat((scale - 1, values[:, 1:]), dim=1)
         slopes[:, 0] = (cosine * parts[0] + sine * parts[1]) / scale
         return weights * values, weights[:, None] * slopes
 
-    def loss(self, affine: Tensor) -> Tensor:
+    def loss(self, maps: Tensor) -> Tensor:
         """What N maps lose in correlation, ``(N,)``."""
-        return self.deviations(affine)[0].square().sum(1)
+        return self.deviations(maps)[0].square().sum(1)
 
 
 # One frame to a few degrees: two percent of scale cost 0.012, seven degrees of rotation 0.015.
 SAME_FRAME = Prior(scale=30.0, rotation=1.0, shear=30.0, shift=1.0)
 # A hypothesis of the search is off by up to half a step of scale and of rotation; pixels are square all the same.
-HYPOTHESIS = Prior(scale=1.0, rotation=1.0, shear=10.0, shift=0.1)
+HYPOTHESIS = Prior(scale=1.0, rotation=1.0, shear=10.0, shift=0.1, perspective=10.0)
 
 
 def align(ir: Picture, vi: Picture, maps: Tensor, side: int, margin: float = 0.0) -> Level:
@@ -92,41 +97,57 @@ def _resample(ir: Picture, points: Tensor) -> tuple[Tensor, Tensor]:
     return sample(ir.gray, pixels, padding="border"), sample(ir.content, pixels)
 
 
-def fit(level: Level, affine: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-    """Maximise the value of N maps ``(N, 2, 3)``, their correlation less what they are improbable by; returns the maps
-    and their values ``(N,)``. The level holds one IR image for all maps or one for each.
+def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+    """Maximise the value of N ``maps`` ``(N, 3, 3)``, their correlation less what they are improbable by; returns the
+    maps and their values ``(N,)``. The level holds one IR image for all maps or one for each.
     """
-    points, scale = level.frame.points, level.frame.scale
-    basis = torch.cat((points, torch.ones_like(points[:, :1])), dim=1).flatten(2)[0]
-    products = (basis[:, None] * basis[None]).flatten(0, 1)
-    damping = affine.new_full((len(affine), 1, 1), 1e-3)
+    count = 6 if prior.perspective is None else 8
+    jacobian = _jacobian(level)[:, :count]
+    damping = maps.new_full((len(maps), 1, 1), 1e-3)
 
-    def evaluate(affine: Tensor) -> tuple[Comparison, Tensor]:
-        compared = level.compare(level.frame.pixels(affine))
-        return compared, compared.correlation - prior.loss(affine)
+    def evaluate(maps: Tensor) -> tuple[Comparison, Tensor]:
+        compared = level.compare(level.frame.pixels(maps))
+        return compared, compared.correlation - prior.loss(maps)
 
-    compared, value = evaluate(affine)
+    compared, value = evaluate(maps)
     for _ in range(_ITERATIONS):
-        second, first = level.normal_equations(compared)
-        x, y = scale[:, :1], scale[:, 1:]
-        second, first = second * torch.cat((x * x, x * y, y * y), dim=1), first * scale
-        xx, xy, yy = (second.flatten(2) @ products.T).view(-1, 3, 3, 3).unbind(1)
-        hessian = torch.cat((torch.cat((xx, xy), dim=2), torch.cat((xy, yy), dim=2)), dim=1)
-        gradient = (first.flatten(2) @ basis.T).view(-1, 6)
-        deviations, derivatives = prior.deviations(affine)
+        hessian, gradient = _normal_equations(level, compared, jacobian)
+        deviations, derivatives = prior.deviations(maps)
+        derivatives = derivatives[:, :, :count]
         gradient = gradient + compared.energy[:, None] * (derivatives.mT @ deviations[:, :, None])[:, :, 0]
         hessian = hessian + compared.energy[:, None, None] * (derivatives.mT @ derivatives)
         damped = hessian + damping * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2))
-        damped = damped + 1e-9 * torch.eye(6, device=hessian.device)  # no structure, no step
-        proposal = affine - torch.linalg.solve(damped, gradient).view_as(affine)
+        damped = damped + 1e-9 * torch.eye(count, device=hessian.device)  # no structure, no step
+        step = torch.linalg.solve(damped, gradient)
+        proposal = maps - F.pad(step, (0, 9 - count)).view_as(maps)
 
         proposed, new_value = evaluate(proposal)
         better = new_value > value
         gain = torch.where(better, new_value - value, 0.0)
-        affine = torch.where(better.view(-1, 1, 1), proposal, affine)
+        maps = torch.where(better.view(-1, 1, 1), proposal, maps)
         compared, value = proposed.where(better, compared), torch.where(better, new_value, value)
         # A step that was damped too little says nothing about what is left to gain.
         if bool(((gain < _ENOUGH) & (better | (damping.flatten() > 1))).all()):
             break
         damping = torch.where(better.view(-1, 1, 1), damping / 3, damping * 10).clamp(1e-7, 1e7)
-    return affine, value
+    return maps, value
+
+
+def _jacobian(level: Level) -> Tensor:
+    """What the eight numbers of a map near the identity move the level's pixels by, in pixels: ``(2, 8, h w)``."""
+    points = level.frame.points.flatten(2)[0]
+    (x, y), one, zero = points, torch.ones_like(points[0]), torch.zeros_like(points[0])
+    moved = (
+        torch.stack((x, y, one, zero, zero, zero, -x * x, -x * y)),
+        torch.stack((zero, zero, zero, x, y, one, -x * y, -y * y)),
+    )
+    return torch.stack(moved) * level.frame.scale.view(2, 1, 1)
+
+
+def _normal_equations(level: Level, compared: Comparison, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    """Second derivatives ``(N, P, P)`` and gradient ``(N, P)`` with respect to the P numbers of the ``jacobian``."""
+    second, first = level.normal_equations(compared)
+    xx, xy, yy = second.flatten(2)[:, :, None].unbind(1)
+    x, y = jacobian
+    along_x, along_y = xx * x + xy * y, xy * x + yy * y
+    return along_x @ x.T + along_y @ y.T, first[:, 0].flatten(1) @ x.T + first[:, 1].flatten(1) @ y.T

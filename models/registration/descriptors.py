@@ -61,9 +61,11 @@ class Frame:
         """The four corners as points ``(4, 2)``."""
         return self.points[0, :, :: self.points.shape[2] - 1, :: self.points.shape[3] - 1].flatten(1).T
 
-    def pixels(self, affine: Tensor) -> Tensor:
-        """Where N maps ``(N, 2, 3)`` take the pixels, in pixels: ``(N, 2, h, w)``."""
-        points = affine[:, :, :2] @ self.points.flatten(2) + affine[:, :, 2:]
+    def pixels(self, maps: Tensor) -> Tensor:
+        """Where N affine maps ``(N, 2, 3)`` or homographies ``(N, 3, 3)`` take the pixels: pixels ``(N, 2, h, w)``."""
+        points = maps[:, :, :2] @ self.points.flatten(2) + maps[:, :, 2:]
+        if maps.shape[1] == 3:
+            points = points[:, :2] / points[:, 2:].clamp(min=1e-6)
         return points.view(-1, *self.grid.shape[1:]) * self.scale + self.centre
 
 

@@ -26,12 +26,12 @@ _FLAT = 2e-3  # a standard deviation (of full range) below which a frame is take
 
 @dataclass(frozen=True)
 class Candidate:
-    """A hypothesis ``(3, 3)`` from VI's points to IR's, the fitted ``affine`` map ``(1, 2, 3)`` that goes before it,
+    """A ``hypothesis`` ``(3, 3)`` from VI's points to IR's, the map ``fitted`` ``(3, 3)`` that goes before it,
     the ``margin`` of IR around VI that the fit could use, what found it, and the evidence for both.
     """
 
     hypothesis: Tensor
-    affine: Tensor
+    fitted: Tensor
     margin: float
     source: str
     evidence: Evidence
@@ -43,7 +43,7 @@ class Candidate:
     @property
     def map(self) -> Tensor:
         """Both as one ``(3, 3)``."""
-        return _compose(self.hypothesis, self.affine)
+        return self.hypothesis @ self.fitted
 
 
 class Registrar:
@@ -109,55 +109,50 @@ class Registrar:
         return max(candidates, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
 
     def _network_map(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """The affine part ``(1, 2, 3)`` of the network's flow, between points."""
+        """The affine part ``(1, 3, 3)`` of the network's flow, between points."""
         frame = Picture.of(luminance(vi)).frame
         flow = self.network(ir, vi).float()
         moved = (frame.grid + flow - frame.centre) / frame.scale
         points = torch.cat((frame.points, torch.ones_like(frame.points[:, :1])), dim=1).flatten(2)[0]
-        return torch.linalg.solve(points @ points.T, points @ moved.flatten(2)[0].T).T[None]
+        affine = torch.linalg.solve(points @ points.T, points @ moved.flatten(2)[0].T).T
+        return torch.cat((affine, affine.new_tensor([[0, 0, 1]])))[None]
 
     def _narrow(self, ir: Picture, vi: Picture) -> Candidate:
         coarse = align(ir, vi, _identity(vi)[None], _SIDES[0])
         starts = search_near(coarse, _NEAR_ROTATION, _NEAR_TRANSLATION, SAME_FRAME)[:_NEAR_STARTS]
-        affine, value = fit(coarse, starts, SAME_FRAME)
-        return self._finish_near(ir, vi, affine[value.argmax()][None], "narrow")
+        maps, value = fit(coarse, starts, SAME_FRAME)
+        return self._finish_near(ir, vi, maps[value.argmax()][None], "narrow")
 
     def _near_network(self, ir: Picture, vi: Picture, start: Tensor) -> Candidate:
-        affine, _ = fit(align(ir, vi, _identity(vi)[None], _SIDES[0]), start, SAME_FRAME)
-        return self._finish_near(ir, vi, affine, "network")
+        maps, _ = fit(align(ir, vi, _identity(vi)[None], _SIDES[0]), start, SAME_FRAME)
+        return self._finish_near(ir, vi, maps, "network")
 
     def _finish_near(self, ir: Picture, vi: Picture, start: Tensor, source: str) -> Candidate:
         identity = _identity(vi)
-        affine, _ = fit(align(ir, vi, identity[None], _SIDES[1]), start, SAME_FRAME)
-        return Candidate(identity, affine, 0.0, source, weigh(ir, vi, _compose(identity, affine), wide=False))
+        fitted = fit(align(ir, vi, identity[None], _SIDES[1]), start, SAME_FRAME)[0][0]
+        return Candidate(identity, fitted, 0.0, source, weigh(ir, vi, fitted, wide=False))
 
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
-        maps = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
-        start = torch.eye(2, 3, device=maps.device).expand(len(maps), -1, -1)
-        affine, value = fit(align(ir, vi, maps, _SIDES[0], _MARGIN), start, HYPOTHESIS)
-        finalists = value.argsort(descending=True)[:_FINALISTS]
+        hypotheses = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
+        start = torch.eye(3, device=hypotheses.device).expand_as(hypotheses)
+        maps, value = fit(align(ir, vi, hypotheses, _SIDES[0], _MARGIN), start, HYPOTHESIS)
         candidates = []
-        for map_, start in zip(maps[finalists], affine[finalists]):
-            fitted, _ = fit(align(ir, vi, map_[None], _SIDES[1], _MARGIN), start[None], HYPOTHESIS)
-            candidates.append(
-                Candidate(map_, fitted, _MARGIN, "wide", weigh(ir, vi, _compose(map_, fitted), wide=True))
-            )
+        for i in value.argsort(descending=True)[:_FINALISTS].tolist():
+            level = align(ir, vi, hypotheses[i][None], _SIDES[1], _MARGIN)
+            fitted = fit(level, maps[i][None], HYPOTHESIS)[0][0]
+            evidence = weigh(ir, vi, hypotheses[i] @ fitted, wide=True)
+            candidates.append(Candidate(hypotheses[i], fitted, _MARGIN, "wide", evidence))
         return candidates
 
 
 def _refine(candidate: Candidate, ir: Picture, vi: Picture) -> Tensor:
     """The elastic displacement ``(2, rows, columns)`` in pixels of the VI file, before the candidate's map."""
     level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, candidate.margin)
-    cells = elastic_cells(level, level.frame.pixels(candidate.affine))[0]
-    # What is added after the affine map as what is added before it.
+    cells = elastic_cells(level, level.frame.pixels(candidate.fitted[None]))[0]
+    # What is added after the fitted map as what is added before it, whose perspective is slight.
     points = cells.flatten(1) / level.frame.scale.flatten(2)[0]
-    moved = torch.linalg.inv(candidate.affine[0, :, :2]) @ points
+    moved = torch.linalg.inv(candidate.fitted[:2, :2]) @ points
     return (moved * max(vi.full) / 2).view_as(cells).float().cpu()
-
-
-def _compose(hypothesis: Tensor, affine: Tensor) -> Tensor:
-    last = affine.new_tensor([[0, 0, 1]])
-    return hypothesis @ torch.cat((affine[0], last))
 
 
 def _identity(vi: Picture) -> Tensor:

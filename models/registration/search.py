@@ -55,23 +55,21 @@ def search(
 
 
 def search_near(level: Level, rotation: float, translation: float, prior: Prior) -> Tensor:
-    """Starts ``(N, 2, 3)`` for :func:`models.registration.affine.fit` of a pair that shares a frame but for a few
+    """Starts ``(N, 3, 3)`` for :func:`models.registration.affine.fit` of a pair that shares a frame but for a few
     degrees, best first: for every rotation, the translation of the highest correlation less what it is improbable by;
     and the identity.
 
     Rotations reach ``rotation`` degrees to either side, translations ``translation`` of the longer side.
     """
-    angles = _angles(rotation, level.vi)
-    linear = torch.stack((angles.cos(), -angles.sin(), angles.sin(), angles.cos()), dim=1).view(-1, 2, 2)
-    ir, ir_mask = level.ir_at(level.frame.pixels(torch.cat((linear, torch.zeros_like(linear[:, :, :1])), dim=2)))
-    value, reach = shift_correlations(level, ir, ir_mask, translation)
+    linear = _similarities(_angles(rotation, level.vi), 1.0)
+    value, reach = shift_correlations(level, *level.ir_at(level.frame.pixels(linear)), translation)
     best, index = value.flatten(1).max(dim=1)
     shift = torch.stack((index % (2 * reach + 1), index // (2 * reach + 1)), dim=1) - reach
-    shift = linear @ (shift[:, :, None] / level.frame.scale.view(1, 2, 1))
-    identity = torch.eye(2, 3, device=linear.device)[None]
-    starts = torch.cat((identity, torch.cat((linear, shift), dim=2)))
-    best = torch.cat((value[len(angles) // 2, reach, reach][None], best)) - prior.loss(starts)
-    return starts[best.argsort(descending=True, stable=True)]
+    starts = linear.clone()
+    starts[:, :2, 2] = (linear[:, :2, :2] @ (shift / level.frame.scale.view(1, 2))[..., None])[..., 0]
+    best = torch.cat((value[len(value) // 2, reach, reach][None], best))
+    starts = torch.cat((torch.eye(3, device=linear.device)[None], starts))
+    return starts[(best - prior.loss(starts)).argsort(descending=True, stable=True)]
 
 
 def shift_correlations(level: Level, ir: Tensor, ir_mask: Tensor, translation: float) -> tuple[Tensor, int]:
@@ -111,12 +109,19 @@ def _angles(rotation: float, like: Tensor) -> Tensor:
     return angles[1:] if rotation >= 180 else angles
 
 
+def _similarities(angles: Tensor, scale: float) -> Tensor:
+    """Maps ``(N, 3, 3)`` to an IR of ``scale`` times VI's field of view, turned by ``angles`` ``(N,)``."""
+    maps = torch.eye(3, device=angles.device).repeat(len(angles), 1, 1)
+    cosine, sine = angles.cos() / scale, angles.sin() / scale
+    maps[:, :2, :2] = torch.stack((cosine, -sine, sine, cosine), dim=1).view(-1, 2, 2)
+    return maps
+
+
 def _search_scale(ir: Picture, vi: Picture, scale: float, angles: Tensor) -> tuple[Tensor, Tensor]:
     """The best maps ``(N, 3, 3)`` of one scale and their values ``(N,)``."""
     side = _SIDE / max(1.0, scale) ** 0.5
     vi, ir = vi.shrink(side), ir.shrink(side * scale)
-    cosine, sine = angles.cos() / scale, angles.sin() / scale
-    linear = torch.stack((cosine, -sine, sine, cosine), dim=1).view(-1, 2, 2)
+    linear = _similarities(angles, scale)[:, :2, :2]
     unit = vi.frame.scale.flatten(1)
     corners = torch.linalg.inv(linear) @ ir.frame.corners().T  # in VI's points
     half = (corners.abs().amax(dim=(0, 2)) * unit[0]).ceil().int().tolist()

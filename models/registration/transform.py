@@ -173,7 +173,7 @@ def _apply(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def _warp(image: Tensor, positions: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
-    """``image`` ``(B, C, h, w)`` of ``size`` (width, height) at ``positions`` ``(2, H, W)``, and where they lie inside."""
+    """``image`` ``(B, C, h, w)`` of ``size`` (width, height) at ``positions`` ``(2, H, W)``, and where it is inside."""
     if tuple(image.shape[-2:]) != size[::-1]:
         raise ValueError(f"the array is {image.shape[-1]}x{image.shape[-2]}, the file {size[0]}x{size[1]}")
     if mode not in MODES:

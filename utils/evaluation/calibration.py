@@ -4,8 +4,8 @@ python -m utils.evaluation.calibration --data_root DIR [--every 3] [--seed 0]
 
 Reads aligned pairs ``DIR/SET/{train,val}/{ir,vi}/NAME``. Each of every so many becomes four cases: a deformed IR image
 and one of an unlike camera, each with its own VI image and with one of another scene. A case counts as right if the
-mean error of the best candidate's map is below 10 px at a VI width of 640. Prints the logistic model's weights and bias,
-and the share of right cases accepted and of wrong scenes accepted.
+mean error of the best candidate's map is below 10 px at a VI width of 640. Prints the logistic model's weights and
+bias, and the share of right cases accepted and of wrong scenes accepted.
 """
 
 import argparse
