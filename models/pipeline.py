@@ -1,4 +1,4 @@
-"""The front door: from two images, as tensors or as files, to the registered and the fused one."""
+"""The user's interface: from an IR and a VI image, as tensors or files, to the registered and the fused image."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ MAX_SIDE = 1024
 
 
 class Pipeline:
-    """Register, fuse and blend; every script, the README and the ONNX check go through it.
+    """Register, fuse and blend a pair; all scripts and the check of the ONNX export use this class.
 
-    ``registrar`` is a name of :data:`models.registration.REGISTRARS`; ``model`` may be None for one that needs no
-    network, and then nothing can be fused. ``precision``, ``compile`` and ``max_side`` are those of
-    :class:`models.deploy.inference.OptimizedSuperFusion`, the form in which ``model`` runs, on its device.
+    ``registrar`` is a name in :data:`models.registration.REGISTRARS`. ``model`` may be None for a registrar without a
+    network; such a pipeline cannot fuse. ``model`` runs as a :class:`models.deploy.inference.OptimizedSuperFusion` with
+    ``precision``, ``compile`` and ``max_side``, on ``device``.
 
-    Raises ValueError for an unknown registrar or precision, or if the registrar needs a network and there is none.
+    Raises ValueError for an unknown registrar or precision, or if the registrar needs a network and ``model`` is None.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Pipeline:
         max_side: int | None = MAX_SIDE,
         compile: bool = False,
     ) -> "Pipeline":
-        """The pipeline of a checkpoint, ours or the authors'; ``device`` as in :func:`utils.device.pick_device`.
+        """Load the pipeline of a checkpoint, ours or the authors'; ``device`` as in :func:`utils.device.pick_device`.
 
-        Raises UserError for a checkpoint that cannot be loaded or a device that is not there.
+        Raises UserError for a checkpoint that cannot be loaded or a device that is not available.
         """
         return cls(load_model(checkpoint), registrar, precision, max_side, compile, pick_device(device))
 
@@ -68,9 +68,9 @@ class Pipeline:
     def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path) -> Result:
         """Register ``ir`` to ``vi`` and fuse them: ``(B, 1 or 3, H, W)`` in [0, 1], or image files.
 
-        IR is resized to VI's frame first if it has another size. The results lie on the pipeline's device; where the
-        registered image has no content, ``fused`` is VI. Raises UserError for a file that cannot be read, ValueError
-        for images that do not fit together or are smaller than 32x32.
+        IR is resized to VI's size first if they differ. The results are on the pipeline's device; where the registered
+        image has no content, ``fused`` is VI. Raises UserError for a file that cannot be read, and ValueError for
+        images whose shapes do not match or that are smaller than 32x32.
         """
         ir, vi = (self._open(image, stretch) for image, stretch in ((ir, True), (vi, False)))
         if ir.shape[-2:] != vi.shape[-2:]:
@@ -80,15 +80,15 @@ class Pipeline:
         return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
 
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
-        """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], with the registrar chosen.
+        """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], with the pipeline's registrar.
 
-        Raises ValueError for other sizes.
+        Raises ValueError for other shapes.
         """
         with torch.inference_mode():
             return self._register(ir.to(self.device), vi.to(self.device))
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse images that are aligned already: see :meth:`models.superfusion.SuperFusion.fuse`."""
+        """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does."""
         return self.network.fuse(ir.to(self.device), vi.to(self.device))
 
     def _open(self, image: Tensor | str | Path, stretch: bool) -> Tensor:

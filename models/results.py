@@ -12,12 +12,12 @@ SMALLEST_SIDE = 32
 
 @dataclass
 class Registration:
-    """An IR image registered to a VI image, as a batch.
+    """A batch of IR images registered to VI images.
 
-    ``registered`` ``(B, C, H, W)`` is IR warped onto VI's frame, with IR's channels, 0 where the warp looked outside;
-    ``flow_ir2vi`` ``(B, 2, H, W)`` the backward flow in pixels that warps it (:mod:`models.warping`); ``valid``
-    ``(B, 1, H, W)`` is 1 where it sampled inside IR. ``agreement`` ``(B,)`` is the registrar's own measure of how well
-    the two images agree, at most 1; None from a registrar that has none.
+    ``registered`` ``(B, C, H, W)`` is IR warped onto VI's frame, with IR's channels, 0 where the warp samples outside
+    IR; ``flow_ir2vi`` ``(B, 2, H, W)`` is the backward flow of that warp in pixels (:mod:`models.warping`); ``valid``
+    ``(B, 1, H, W)`` is 1 where the warp samples inside IR. ``agreement`` ``(B,)``, at most 1, is the registrar's
+    measure of how well the registered image matches VI; None if the registrar has no such measure.
     """
 
     registered: Tensor
@@ -27,17 +27,17 @@ class Registration:
 
     @classmethod
     def by_flow(cls, ir: Tensor, flow: Tensor, agreement: Tensor | None = None) -> "Registration":
-        """``ir`` ``(B, C, H, W)`` registered by the backward ``flow`` ``(B, 2, H, W)`` in pixels."""
+        """Register ``ir`` ``(B, C, H, W)`` by the backward ``flow`` ``(B, 2, H, W)`` in pixels."""
         return cls(warp(ir, flow), flow, valid_mask(flow), agreement)
 
     def cpu(self) -> Self:
-        """The same with all tensors on the CPU."""
+        """Return a copy with all tensors on the CPU."""
         return replace(self, **{name: tensor.cpu() for name, tensor in vars(self).items() if tensor is not None})
 
 
 @dataclass
 class Result(Registration):
-    """A registration and the image fused from it: ``fused`` ``(B, 3, H, W)``, RGB in [0, 1]."""
+    """A registration and its fused image ``fused`` ``(B, 3, H, W)``, RGB in [0, 1]."""
 
     fused: Tensor | None = None
 
