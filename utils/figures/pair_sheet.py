@@ -1,4 +1,4 @@
-"""The sheet of one pair: what was given, what registration, fusion and segmentation made of it, at a glance."""
+"""The sheet of one pair: the inputs and the results of registration, fusion and segmentation, side by side."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -12,7 +12,7 @@ from utils.figures.flows import flow_colours, warped_grid
 from utils.figures.overlays import checkerboard, class_overlay, gradient_overlay
 from utils.figures.sheets import legend, sheet
 
-# The longer side of a panel, in pixels: a screen shows no more.
+# The largest longer side of a panel in pixels, about that of a screen.
 PANEL_SIDE = 1280
 
 CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fused"}
@@ -20,9 +20,9 @@ CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fuse
 
 @dataclass
 class Pictures:
-    """What a sheet shows: images ``(1 or 3, H, W)`` in [0, 1], the flow ``(2, H, W)``, class maps ``(H, W)``.
+    """The content of a sheet: images ``(1 or 3, H, W)`` in [0, 1], the flow ``(2, H, W)``, class maps ``(H, W)``.
 
-    ``ir`` is the image as given, ``aligned`` the undeformed one of a test set.
+    ``ir`` is the input image, ``aligned`` the undeformed IR image of a test set.
     """
 
     vi: Tensor
@@ -35,14 +35,14 @@ class Pictures:
     label: Tensor | None = None
 
     def reduced(self) -> "Pictures":
-        """The same with a longer side of at most ``PANEL_SIDE``."""
+        """Return a copy whose longer side is at most ``PANEL_SIDE``."""
         height, width = self.vi.shape[-2:]
         scale = PANEL_SIDE / max(height, width)
         if scale >= 1:
             return self
         size = [max(1, round(side * scale)) for side in (height, width)]
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: _reduce(x, size) for name, x in given.items() if x is not None})
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: _reduce(x, size) for name, x in parts.items() if x is not None})
 
 
 def _reduce(x: Tensor, size: list[int]) -> Tensor:
@@ -52,9 +52,9 @@ def _reduce(x: Tensor, size: list[int]) -> Tensor:
 
 
 def pair_sheet(pictures: Pictures, segmented: str | None = None, num_classes: int = 0) -> Tensor:
-    """The sheet of one pair, ``(3, H', W')``.
+    """Draw the sheet of one pair, ``(3, H', W')``.
 
-    With ``classes``, ``segmented`` names the picture they were found in ("vi", "ir" or "fused"), of ``num_classes``.
+    With ``classes``, of ``num_classes``, ``segmented`` names the segmented picture ("vi", "ir" or "fused").
     """
     pictures = pictures.reduced()
     panels = {CAPTIONS["vi"]: pictures.vi, CAPTIONS["ir"]: pictures.ir}
@@ -62,9 +62,9 @@ def pair_sheet(pictures: Pictures, segmented: str | None = None, num_classes: in
         panels[CAPTIONS["fused"]] = pictures.fused
     if pictures.registered is not None:
         panels["IR registered"] = pictures.registered
-        below, where = (pictures.vi, "VI") if pictures.aligned is None else (pictures.aligned, "aligned IR")
-        panels[f"before: IR gradients on {where}"] = gradient_overlay(pictures.ir, below)
-        panels[f"after: IR gradients on {where}"] = gradient_overlay(pictures.registered, below)
+        fixed, fixed_name = (pictures.vi, "VI") if pictures.aligned is None else (pictures.aligned, "aligned IR")
+        panels[f"before: IR gradients on {fixed_name}"] = gradient_overlay(pictures.ir, fixed)
+        panels[f"after: IR gradients on {fixed_name}"] = gradient_overlay(pictures.registered, fixed)
         panels["checkerboard of VI and registered IR"] = checkerboard(pictures.vi, pictures.registered)
         panels["flow: hue for direction, saturation for length"] = flow_colours(pictures.flow_ir2vi)
         panels["flow: what it makes of a grid"] = warped_grid(pictures.flow_ir2vi)
@@ -82,9 +82,9 @@ def class_sheet(
     num_classes: int,
     beside: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """A sheet of ``image`` ``(1 or 3, H, W)``, ``classes`` over it, ``label`` over it if there is one, and a legend.
+    """Draw a sheet of ``image`` ``(1 or 3, H, W)``, the same with ``classes`` and with ``label``, if any, and a legend.
 
-    ``beside`` are captioned images that stand first. The legend names the classes present. Returns ``(3, H', W')``.
+    ``beside`` holds captioned images that come first. The legend names the classes present. Returns ``(3, H', W')``.
     """
     panels = (beside or {}) | {caption: image, "classes found": class_overlay(image, classes)}
     present = classes.unique()
