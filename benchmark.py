@@ -1,4 +1,4 @@
-"""Time the networks on this machine: inference, the scan, a training step, our functions beside a library's.
+"""Time the networks on this machine: inference, the scan, a training step, our functions against library functions.
 
 python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network published] [--all_scans] [--plot FILE]
 python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE]
@@ -7,21 +7,21 @@ python benchmark.py registration
 python benchmark.py libraries
 all with [--device auto|cpu|cuda|mps] [--repeats 3]
 
-inference: register, fuse and both, on a pair of the embedded sample; "plain" is the network written out as the paper
-tells it in float32, without our short cuts; "x" is how many times as fast as that at the same size. Every row comes
-from processes of its own, which take turns.
+inference: register, fuse and both, on a pair of the embedded sample; "plain" is the network in float32 with unoptimised
+operations, as in the paper; "x" is the speed-up over it at the same size. Every row is measured in its own processes,
+interleaved with those of the other rows.
 
-scan: one four-directional scan of 32 channels, each backend against the row-by-row reference; the time must grow like
-the pixels.
+scan: one four-directional scan of 32 channels, each backend against the row-by-row reference; the time must be
+proportional to the number of pixels.
 
-step: one training step of stage RF. It draws and deforms BATCH images, matches and fuses their 2 x BATCH pairs both
-ways, and updates both networks. "plain" is the published network in float32, each direction on its own; then ours in
-float32 and in bfloat16, all in turns. The median counts everywhere.
+step: one training step of stage RF. It draws and deforms BATCH images, matches and fuses their 2 x BATCH pairs in both
+directions, and updates both networks. "plain" is the published network in float32, one direction at a time; then ours
+in float32 and in bfloat16, interleaved. All times are medians.
 
 registration: without a network; narrow, for frames that are alike, and wide, for two unlike cameras at several sizes.
 
-libraries: what is ours though a library has it too, on the same input, the least time of either; docs/design.md has the
-reasons.
+libraries: functions of ours that a library also has, on the same input, the minimum time of each; docs/design.md lists
+the reasons.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from utils.memory import keep_freed_memory
 
 
 def time_inference(args: argparse.Namespace, device: torch.device) -> Figure:
-    ways = inference.ways(device, args.all_scans, args.compile)
+    variants = inference.variants(device, args.all_scans, args.compile)
     tasks = [
-        inference.Task(way, width, height, args.batch, str(device), args.network, args.max_side, args.repeats)
+        inference.Task(variant, width, height, args.batch, str(device), args.network, args.max_side, args.repeats)
         for width, height in args.sizes
-        for way in ways
-        if way.path != "plain" or width <= args.plain_up_to
+        for variant in variants
+        if variant.path != "plain" or width <= args.plain_up_to
     ]
     results = inference.run(tasks, args.turns)
     print(inference.table(results))
@@ -80,7 +80,7 @@ def time_libraries(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def machine(device: torch.device) -> str:
-    """Name what the figures were measured on."""
+    """Name the machine that the times were measured on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()}-core CPU" if device.type == "cpu" else "MPS"
@@ -103,13 +103,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--network",
         choices=("ours", "published"),
         default="ours",
-        help="ours with the shipped weights, or the published",
+        help="ours with the shipped weights, or the published network",
     )
-    command.add_argument("--all_scans", action="store_true", help="every scan backend, not the fastest alone")
+    command.add_argument("--all_scans", action="store_true", help="every scan backend, not only the fastest")
     command.add_argument("--compile", action="store_true", help="also with torch.compile")
     command.add_argument("--max_side", type=at_least(SMALLEST_TILE), default=1024, help="as in test.py")
-    command.add_argument("--plain_up_to", type=at_least(0), default=1280, metavar="WIDTH", help="no plain path beyond")
-    command.add_argument("--turns", type=at_least(1), default=2, help="processes a row, REPEATS timings each")
+    command.add_argument(
+        "--plain_up_to", type=at_least(0), default=1280, metavar="WIDTH", help="largest width for the plain path"
+    )
+    command.add_argument("--turns", type=at_least(1), default=2, help="processes per row, with REPEATS timings each")
     command.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG")
 
     command = commands.add_parser("scan", parents=[common], help="one scan layer, by backend")
@@ -120,13 +122,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command = commands.add_parser("step", parents=[common], help="one training step")
     command.set_defaults(command=time_step, plot=None)
-    command.add_argument("--batch", type=at_least(1), default=4, help="images a step")
-    command.add_argument("--crop", type=at_least(64), default=256, help="their side in pixels")
+    command.add_argument("--batch", type=at_least(1), default=4, help="images per step")
+    command.add_argument("--crop", type=at_least(64), default=256, help="side of the crops in pixels")
 
     command = commands.add_parser("registration", parents=[common], help="registration without a network")
     command.set_defaults(command=time_registration, plot=None)
 
-    command = commands.add_parser("libraries", parents=[common], help="our functions beside a library's")
+    command = commands.add_parser("libraries", parents=[common], help="our functions against library functions")
     command.set_defaults(command=time_libraries, plot=None)
     return parser.parse_args(argv)
 

@@ -1,12 +1,12 @@
-"""Score results against a data set: fused images, flows and registered images of any number of methods.
+"""Score fused images, flows, registered images and class maps of any number of methods against a data set.
 
 python evaluate.py --dataset_name MSRS --data_root DIR --results ours=results other=DIR --metrics paper --out scores
 python evaluate.py --ir thermal/ --vi visible/ --results ours=results --out scores
 python evaluate.py --dataset_name MSRS --data_root DIR --results ours=results --segmenter FILE --out scores
 
-A result folder is one that test.py wrote, or any folder of fused images, gray or colour, that carry the names of the
-data set's images. No network runs but the one of --segmenter: the segmentation table has the IoU of the classes that it
-finds in the visible, the infrared and each method's fused images, and of the class maps that a method left in seg/.
+A result folder is one written by test.py, or any folder of fused images, gray or colour, with the file names of the
+data set. The only network that runs is --segmenter: the segmentation table lists the IoU of the classes that it
+predicts for the visible, the infrared and each method's fused images, and of the class maps in a method's folder seg/.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="NAME=DIR",
-        help="a method's name and its folder: fused images, or fused/, registered/, flow/, seg/ in it as of test.py",
+        help="a method's name and folder: fused images, or subfolders fused/, registered/, flow/, seg/ as of test.py",
     )
     parser.add_argument("--metrics", default="all", help="all, paper (the paper's six), none, or names: MI,SSIM,...")
     parser.add_argument("--paper_scale", action="store_true", help="add the variants on the scale of tables of 2022")
@@ -47,7 +47,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="where the segmenter runs: auto, cpu, cuda[:i] or mps")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and curves")
     parser.add_argument("--sheets", type=int, default=0, metavar="N", help="compare the methods on the first N pairs")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
     args = parser.parse_args(argv)
     check_data_options(parser, args)
     if args.ir is None and args.dataset_name is None:
@@ -60,7 +60,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def write_segmentation_table(
     pairs: PairSet, methods: list[Results], segmenter: BiSeNet | None, num_classes: int, out: Path
 ) -> list[str]:
-    """Write OUT/segmentation.{csv,md,tex}, if there are class maps to score; returns a line for each that failed."""
+    """Write OUT/segmentation.{csv,md,tex} if there are class maps to score; returns a line for each failure."""
     files = {results.method: results.files for results in methods}
     rows, problems = score_segmentations(pairs, class_maps(files, segmenter, num_classes), num_classes)
     if rows:
@@ -72,9 +72,9 @@ def write_segmentation_table(
 
 
 def write_sheets(pairs: PairSet, methods: list[Results], out: Path, count: int) -> list[str]:
-    """Write OUT/sheets/NAME.png for those of the first ``count`` pairs that all methods fused, with zoomed crops.
+    """Write OUT/sheets/NAME.png, with enlarged crops, for those of the first ``count`` pairs that all methods fused.
 
-    Returns a line for each that could not be made.
+    Returns a line for each failure.
     """
     problems = []
     fused = {results.method: results.files.get("fused", {}) for results in methods}
@@ -95,7 +95,7 @@ def write_sheets(pairs: PairSet, methods: list[Results], out: Path, count: int) 
 
 
 def check_methods(methods: list[Results], segmenter: BiSeNet | None, metrics: tuple[str, ...]) -> None:
-    """Raise UserError if a table would have two rows of one name, or there would be no table."""
+    """Raise UserError if two rows of a table would have the same name, or if there would be no table."""
     names = [results.method for results in methods]
     if len(set(names)) < len(names):
         raise UserError("--results: two methods carry the same name")

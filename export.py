@@ -5,9 +5,9 @@ python export.py --checkpoint FILE --part fuse --out fuse.onnx
 python export.py --check 640x480 200x33
 
 Inputs: ir (B, 1, H, W) and vi (B, 3, H, W), float32 in [0, 1]. Outputs: registered (B, 1, H, W), flow_ir2vi
-(B, 2, H, W), valid (B, 1, H, W) and fused (B, 3, H, W), as models/superfusion.py defines them; --part register leaves
-out fused, and --part fuse takes aligned images and gives fused alone. B, H and W are free, H and W at least 32 (the
-file does not check that). The file is written only if the sizes of --check agree.
+(B, 2, H, W), valid (B, 1, H, W) and fused (B, 3, H, W), as models/results.py defines them. --part register omits fused;
+--part fuse takes aligned images and returns only fused. B, H and W are free, H and W at least 32 (the file does not
+check that). The file is written only if it agrees with PyTorch at the sizes of --check.
 """
 
 import argparse
@@ -38,23 +38,23 @@ OUTPUTS = {
     "fuse": ("fused",),
 }
 
-# The lowest that has Resize with antialiasing.
+# The lowest opset whose Resize supports antialiasing.
 OPSET = 18
 
-# The largest difference from PyTorch: of images an eighth of an 8-bit level, of the flow a thousandth of a pixel.
-# Pixels whose source lies within rounding of the border may change sides in `valid`: the share of them.
+# The largest allowed difference from PyTorch: for images an eighth of an 8-bit level, for the flow a thousandth of a
+# pixel, for `valid` the share of pixels that differ, since rounding decides at the border.
 TOLERANCES = {"registered": 5e-4, "flow_ir2vi": 1e-3, "valid": 1e-3, "fused": 5e-4}
 
 
 class Part(nn.Module):
-    """A part of the model, of :data:`OUTPUTS`, as a network of its own with a tuple of results."""
+    """A part of the model (a key of :data:`OUTPUTS`) as a module that returns a tuple."""
 
     def __init__(self, model: SuperFusion, part: str):
         super().__init__()
         self.model, self.part = model, part
 
     def forward(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, ...]:
-        """``ir`` ``(B, 1, H, W)`` and ``vi`` ``(B, 3, H, W)`` to what :data:`OUTPUTS` names, in its order."""
+        """Map ``ir`` ``(B, 1, H, W)`` and ``vi`` ``(B, 3, H, W)`` to the part's :data:`OUTPUTS`, in their order."""
         if self.part == "fuse":
             return (self.model.fuse(ir, vi),)
         result = self.model(ir, vi) if self.part == "both" else self.model.register(ir, vi)
@@ -80,14 +80,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check_packages() -> None:
-    """Raise UserError if a package that only this script needs is missing."""
+    """Raise UserError if a package that is required only by this script is missing."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f"export.py also needs {', '.join(missing)}: pip install -r requirements-export.txt")
 
 
 def to_onnx(model: SuperFusion, part: str) -> bytes:
-    """The ONNX file of a ``part`` of ``model``, in eval mode on the CPU; batch, height and width are free."""
+    """Export a ``part`` of ``model`` (in eval mode, on the CPU) to an ONNX file with free batch, height and width."""
     import onnx_ir.passes.common
     from onnxscript import opset18 as op
 
@@ -98,7 +98,7 @@ def to_onnx(model: SuperFusion, part: str) -> bytes:
     axes = ({0: "batch", 2: "height", 3: "width"},) * len(inputs)
     free = tuple(dict.fromkeys(names, torch.export.Dim.DYNAMIC) for names in axes)
     with computed_as(onnx_forms.FORMS), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own insides, of no use to who exports a model
+        warnings.simplefilter("ignore")  # about the exporter's internals
         program = torch.export.export(Part(model, part), inputs, dynamic_shapes=free, strict=False)
         converted = torch.onnx.export(
             program,
@@ -107,16 +107,16 @@ def to_onnx(model: SuperFusion, part: str) -> bytes:
             input_names=("ir", "vi"),
             output_names=OUTPUTS[part],
             dynamic_shapes=axes,
-            custom_translation_table={round: round_to_int},  # of a size; PyTorch's table lacks it
+            custom_translation_table={round: round_to_int},  # of sizes; missing in PyTorch's table
             verbose=False,
         )
-    # The notes on every operation tell where on this machine the code lies.
+    # The metadata of the operations contains paths of this machine.
     onnx_ir.passes.common.ClearMetadataAndDocStringPass()(converted.model)
     return converted.model_proto.SerializeToString()
 
 
 def sample_pair(index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A pair of the embedded sample resized to ``size``: the deformed IR ``(1, 1, H, W)`` and VI ``(1, 3, H, W)``."""
+    """Return an embedded pair resized to ``size``: the deformed IR ``(1, 1, H, W)`` and VI ``(1, 3, H, W)``."""
     pairs = SamplePairs()
     pair = pairs[index % len(pairs)]
     ir, vi = (resize(image[None], size).clamp(0, 1) for image in (pair.ir_warp, pair.vi))
@@ -124,32 +124,35 @@ def sample_pair(index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def open_session(file: bytes):
-    """An ONNX file in onnxruntime, on the CPU."""
+    """Open an ONNX file in onnxruntime, on the CPU."""
     import onnxruntime
 
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
 def compare(session, pipeline: Pipeline, part: str, ir: Tensor, vi: Tensor) -> dict[str, float]:
-    """Compare the outputs of :func:`open_session` with those of ``pipeline``, whose registrar is the matcher.
+    """Compare the outputs of an ONNX session with those of ``pipeline``, whose registrar is the matcher.
 
-    The largest absolute difference; of ``valid`` the share of pixels that differ. Not finite is infinitely far apart.
+    Returns the largest absolute difference of each output; for ``valid`` the share of pixels that differ. NaN and
+    different shapes count as infinite.
     """
-    found = session.run(OUTPUTS[part], {"ir": ir.numpy(), "vi": vi.numpy()})
+    outputs = session.run(OUTPUTS[part], {"ir": ir.numpy(), "vi": vi.numpy()})
     if part == "fuse":
         expected = (pipeline.fuse(ir, vi),)
     else:
         result = pipeline(ir, vi) if part == "both" else pipeline.register(ir, vi)
         expected = tuple(getattr(result, name) for name in OUTPUTS[part])
     differences = {}
-    for name, ours, theirs in zip(OUTPUTS[part], expected, map(torch.from_numpy, found)):
-        apart = (ours - theirs).abs() if ours.shape == theirs.shape else torch.tensor(torch.inf)
-        differences[name] = (apart.mean() if name == "valid" else apart.max()).nan_to_num(nan=torch.inf).item()
+    for name, ours, theirs in zip(OUTPUTS[part], expected, map(torch.from_numpy, outputs)):
+        difference = (ours - theirs).abs() if ours.shape == theirs.shape else torch.tensor(torch.inf)
+        differences[name] = (
+            (difference.mean() if name == "valid" else difference.max()).nan_to_num(nan=torch.inf).item()
+        )
     return differences
 
 
 def check(file: bytes, model: SuperFusion, part: str, sizes: list[tuple[int, int]]) -> None:
-    """Print a table of :func:`compare` at ``sizes`` (width, height).
+    """Print a table of the differences at ``sizes`` (width, height).
 
     Raises UserError if a difference exceeds :data:`TOLERANCES`.
     """

@@ -39,10 +39,10 @@ from utils.colour import luminance
 from utils.device import pick_device, warn_of_slow_bfloat16
 from utils.errors import UserError, run
 from utils.evaluation.data_options import add_data_options, check_data_options, open_pairs
-from utils.evaluation.protocols import PROTOCOLS, as_columns, score, summarise
+from utils.evaluation.protocols import PROTOCOLS, as_columns, registration_summary, score
 from utils.evaluation.result_folders import open_results
 from utils.evaluation.scoring import metric_names, score_methods
-from utils.evaluation.segmentation import iou_figures, segment, write_class_map
+from utils.evaluation.segmentation import iou_scores, segment, write_class_map
 from utils.figures.pair_sheet import CAPTIONS, Pictures, pair_sheet
 from utils.files.images import write_image
 from utils.files.results import means, write_csv, write_json
@@ -50,14 +50,14 @@ from utils.files.writing import check_writable, write_file
 from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
 
-# The figures of a protocol that the last lines show; errors are in pixels.
-SHOWN = {
+# The scores of each protocol that the final report prints; errors are in pixels.
+REPORTED = {
     "official": ("EPE", "RE", "EPE_p95"),
     "band_free": ("EPE", "RE", "EPE_p95"),
     "alignment": ("align_MI", "align_NCC"),
 }
 
-# The output of each mode that evaluate.py can score.
+# The outputs of each mode that evaluate.py can score.
 WRITTEN = {"Reg": ("registered",), "Fusion": ("fused",), "Reg&Fusion": ("fused", "registered"), "Seg": ("fused",)}
 
 
@@ -112,7 +112,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=PROTOCOLS,
         default=["official"],
-        help="test sets: score the pair as shipped (official) and cropped to where no black band shows (band_free)",
+        help="test sets: score the pair as shipped (official) and cropped to exclude the black band (band_free)",
     )
     parser.add_argument(
         "--metrics", help="also score fused images against VI and aligned IR: all, paper (the six) or MI,SSIM,..."
@@ -130,7 +130,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=at_least(SMALLEST_TILE),
         default=MAX_SIDE,
         metavar="N",
-        help=f"find the flow of larger images at this longer side, fuse them in tiles of it (default: {MAX_SIDE})",
+        help=f"larger images: longer side at which the flow is estimated, and side of the tiles (default: {MAX_SIDE})",
     )
     args = parser.parse_args(argv)
     check_data_options(parser, args)
@@ -152,7 +152,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def load_pipeline(args: argparse.Namespace) -> Pipeline:
-    """The pipeline of the arguments, with the network only where something needs it."""
+    """Load the pipeline that the arguments select, with a network only if it is needed."""
     device = pick_device(args.device)
     if args.precision == "float16" and device.type == "cpu":
         raise UserError("--precision float16 is for GPUs, a CPU would be slower with it; use bfloat16 or float32")
@@ -205,71 +205,71 @@ def process(pipeline: Pipeline, pair: Pair, args: argparse.Namespace) -> Process
     """Run the mode on one pair. The modes Fusion and Seg take it as aligned but for the resolution."""
     aligned = args.mode in ("Fusion", "Seg")
     pair = pair.in_vi_frame() if aligned else pair
-    done = Processed(pair, pair.ir if aligned or pair.ir_warp is None else pair.ir_warp)
-    ir, vi = done.ir[None].to(pipeline.device), pair.vi[None].to(pipeline.device)
+    processed = Processed(pair, pair.ir if aligned or pair.ir_warp is None else pair.ir_warp)
+    ir, vi = processed.ir[None].to(pipeline.device), pair.vi[None].to(pipeline.device)
     if aligned:
         if args.mode == "Fusion" or args.seg_input == "fused":
-            done.fused = pipeline.fuse(ir, vi)[0].cpu()
-        return done
+            processed.fused = pipeline.fuse(ir, vi)[0].cpu()
+        return processed
     if args.transform is None:
         registration = pipeline.register(ir, vi)
     else:
         registration = registered_by(ir, [given_transform(args.transform, pair.name)])
-    done.registration = registration.cpu()
-    if args.mode == "Reg&Fusion" and (args.keep_refused or not done.refused):
-        done.fused = pipeline.fuse_registered(ir, vi, registration).fused[0].cpu()
-    return done
+    processed.registration = registration.cpu()
+    if args.mode == "Reg&Fusion" and (args.keep_refused or not processed.refused):
+        processed.fused = pipeline.fuse_registered(ir, vi, registration).fused[0].cpu()
+    return processed
 
 
-def segmented(done: Processed, seg_input: str) -> Tensor:
-    """The image ``(1 or 3, H, W)`` that mode Seg segments."""
-    return {"fused": done.fused, "vi": done.pair.vi, "ir": luminance(done.ir[None])[0]}[seg_input]
+def segmented(processed: Processed, seg_input: str) -> Tensor:
+    """Return the image ``(1 or 3, H, W)`` that mode Seg segments."""
+    return {"fused": processed.fused, "vi": processed.pair.vi, "ir": luminance(processed.ir[None])[0]}[seg_input]
 
 
-def save(out: Path, name: str, done: Processed, args: argparse.Namespace, num_classes: int) -> None:
+def save(out: Path, name: str, processed: Processed, args: argparse.Namespace, num_classes: int) -> None:
     """Write what :func:`process` made of one pair, and a sheet that shows it at a glance.
 
     Of a refused pair only the transform and the sheet are written, and images of an earlier run are removed.
     """
-    size = done.pair.vi.shape[-2:]
-    ir = done.ir if done.ir.shape[-2:] == size else resize(done.ir[None], size)[0]
-    pictures = Pictures(done.pair.vi, ir, fused=done.fused, classes=done.classes)
-    images = {"fused": done.fused}
-    if done.registration is not None:
+    size = processed.pair.vi.shape[-2:]
+    ir = processed.ir if processed.ir.shape[-2:] == size else resize(processed.ir[None], size)[0]
+    pictures = Pictures(processed.pair.vi, ir, fused=processed.fused, classes=processed.classes)
+    images = {"fused": processed.fused}
+    if processed.registration is not None:
         registered, flow, valid = (
-            getattr(done.registration, part)[0] for part in ("registered", "flow_ir2vi", "valid")
+            getattr(processed.registration, part)[0] for part in ("registered", "flow_ir2vi", "valid")
         )
-        images["registered"] = registered if args.keep_refused or not done.refused else None
-        if done.registration.transforms is not None:
-            done.registration.transforms[0].save(out / "transform" / f"{name}.json")
+        images["registered"] = registered if args.keep_refused or not processed.refused else None
+        if processed.registration.transforms is not None:
+            processed.registration.transforms[0].save(out / "transform" / f"{name}.json")
         if args.save_flow:
             positions = flow + pixel_grid(*flow.shape[-2:], like=flow)[0]
             arrays = {"flow_ir2vi": flow.numpy(), "valid": valid.numpy(), "map_vi2ir": positions.numpy()}
             write_file(out / "flow" / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
         pictures.registered, pictures.flow_ir2vi = registered, flow
-        if done.registration.accepted is not None:
-            verdict = "REFUSED" if done.refused else "accepted"
-            pictures.verdict = f"{verdict}, confidence {done.registration.confidence.item():.2f}"
+        if processed.registration.accepted is not None:
+            verdict = "REFUSED" if processed.refused else "accepted"
+            pictures.verdict = f"{verdict}, confidence {processed.registration.confidence.item():.2f}"
     for kind, image in images.items():
         path = out / kind / f"{name}.png"
         if image is not None:
             write_image(path, image)
-        elif done.refused:
+        elif processed.refused:
             path.unlink(missing_ok=True)
-    if done.pair.ir_warp is not None:
-        pictures.aligned = done.pair.ir
-    if done.classes is not None:
-        pictures.label = done.pair.label
-        write_class_map(out / "seg" / f"{name}.png", done.classes)
+    if processed.pair.ir_warp is not None:
+        pictures.aligned = processed.pair.ir
+    if processed.classes is not None:
+        pictures.label = processed.pair.label
+        write_class_map(out / "seg" / f"{name}.png", processed.classes)
     write_image(out / "sheets" / f"{name}.png", pair_sheet(pictures, args.seg_input, num_classes))
 
 
 def report(summary: dict, out: Path) -> None:
-    """Print the final lines."""
+    """Print the final report."""
     pairs = f"{summary['pairs']} pair" + ("s" if summary["pairs"] > 1 else "")
     refused = f", {summary['refused']} refused" if summary.get("refused") else ""
     print(f"{pairs}{refused}, {summary['seconds_per_pair']:.2f} s each; results in {out}/")
-    for protocol, names in SHOWN.items():
+    for protocol, names in REPORTED.items():
         if protocol in summary.get("registration", {}):
             before, after = (summary["registration"][protocol][when] for when in ("before", "after"))
             changes = "   ".join(f"{name} {before[name]:.2f} -> {after[name]:.2f}" for name in names)
@@ -297,20 +297,23 @@ def main(argv: list[str] | None = None) -> None:
         try:
             pair = pairs[index]
             start = time.perf_counter()
-            done = process(pipeline, pair, args)
+            processed = process(pipeline, pair, args)
             if segmenter is not None:
-                done.classes = segment(segmenter, segmented(done, args.seg_input))
+                processed.classes = segment(segmenter, segmented(processed, args.seg_input))
             seconds = time.perf_counter() - start
-            save(args.out, name, done, args, num_classes)
+            save(args.out, name, processed, args, num_classes)
             if segmenter is not None and pair.label is not None:
-                matrices.append(confusion_matrix(done.classes, pair.label, num_classes))
+                matrices.append(confusion_matrix(processed.classes, pair.label, num_classes))
             row = {"name": name}
-            if done.registration is not None:
-                scores.append(score(done.pair, done.registration, pipeline.register, args.protocols))
+            if processed.registration is not None:
+                scores.append(score(processed.pair, processed.registration, pipeline.register, args.protocols))
                 row |= as_columns(scores[-1])
-                if done.registration.accepted is not None:
-                    row |= {"accepted": int(not done.refused), "confidence": done.registration.confidence.item()}
-            if done.refused:
+                if processed.registration.accepted is not None:
+                    row |= {
+                        "accepted": int(not processed.refused),
+                        "confidence": processed.registration.confidence.item(),
+                    }
+            if processed.refused:
                 bar.write(
                     f"{name}: refused, confidence {row['confidence']:.2f}; try --search wide with another --scale or "
                     "--rotation, or --keep_refused to see what was found",
@@ -323,12 +326,14 @@ def main(argv: list[str] | None = None) -> None:
         bar.set_postfix_str(f"{seconds:.2f} s/pair")
 
     if rows:
-        summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]} | summarise(scores)
+        summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]} | registration_summary(
+            scores
+        )
         decided = [row["accepted"] for row in rows if "accepted" in row]
         if decided:
             summary |= {"accepted": sum(decided), "refused": len(decided) - sum(decided)}
         if matrices:
-            summary["segmentation"] = iou_figures(matrices)
+            summary["segmentation"] = iou_scores(matrices)
             classes = [{"class": name, "IoU": value} for name, value in summary["segmentation"].items()]
             write_csv(args.out / "segmentation.csv", classes)
         write_csv(args.out / "per_image.csv", rows)

@@ -4,8 +4,8 @@ segmenter).
 python train.py --config configs/rf_msrs.yaml --out runs/rf [--set train.minutes=25] [--resume]
 accelerate launch train.py ...        or torchrun --nproc_per_node 2 train.py ...: several GPUs, or processes
 
-The method stands in utils/training/stages/, a file for each stage: rf_step, f_step, fs_step and seg_step say what one
-step computes. This file holds the loop that is the same for all.
+The method is in utils/training/stages/, one file per stage: rf_step, f_step, fs_step and seg_step compute one step.
+This file contains the loop, which is the same for all stages.
 
 Writes OUT/last.safetensors and, with validation pairs, OUT/best.safetensors (the averaged weights, which rebuild their
 own model), OUT/state.pt (everything --resume needs), OUT/validation.csv and OUT/tensorboard/.
@@ -54,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check_finite(values: dict[str, float], step: int, names: list[str], state_file: Path) -> None:
-    """Raise UserError if one of ``values`` is not finite; the state saved last stays as it is."""
+    """Raise UserError if one of ``values`` is not finite; the last saved state is kept."""
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise UserError(
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{state_file}: a run is there already; go on with --resume, or choose another --out")
     state = load_state(state_file, config) if args.resume else None
 
-    # What is trained.
+    # Set-up.
     keep_freed_memory()
     accelerator = make_accelerator(train.precision, train.accumulate, args.device)
     device, is_main = accelerator.device, accelerator.is_main_process
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
                     accelerator.backward(terms["total"])
                     if accelerator.sync_gradients:
                         norm = float(accelerator.clip_grad_norm_(parameters, train.clip))
-                        if accelerator.scaler is None:  # which in float16 skips such steps itself
+                        if accelerator.scaler is None:  # in float16 the scaler skips such steps
                             check_finite({"the gradient's norm": norm}, progress.step, names, state_file)
                     optimizer.step()
                     optimizer.zero_grad()

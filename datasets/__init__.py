@@ -1,6 +1,7 @@
-"""Pairs of images and what is made of them: folders, public sets, deformations, training crops.
+"""Image pairs: folders, public data sets, random deformations, training crops.
 
-``paired`` reads pairs, ``sample`` and ``toy`` are embedded ones, ``deformation`` deforms them with a known flow,
-``training_sets`` names those of a training run, ``crops`` and ``augment`` draw its batches; ``prepare``, ``fetch`` and
-``make_test_set`` lay out sets on disk and run as ``python -m datasets.NAME``. Imports utils/ and models/.
+``paired`` reads pairs; ``sample`` and ``toy`` contain embedded ones; ``deformation`` deforms them by a known flow;
+``training_sets`` configures the sets of a training run, from which ``crops`` and ``augment`` draw its batches.
+``prepare`` (which downloads by ``fetch``) and ``make_test_set`` write data sets to disk; run them as
+``python -m datasets.NAME``. Imports utils/ and models/.
 """

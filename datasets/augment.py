@@ -1,4 +1,4 @@
-"""Photometric augmentation: what night, glare and cheap sensors do to an image without moving it."""
+"""Photometric augmentation: simulate night, glare and noisy sensors without moving the image."""
 
 import math
 
@@ -10,13 +10,13 @@ _INVERT, _GAMMA, _NOISE = RandomInvert(), RandomGamma(), RandomGaussianNoise()
 
 
 def photometric(modality: str, image: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
-    """Change brightness, gamma and noise of each of the images ``(B, C, H, W)`` in [0, 1] at random; same shape.
+    """Change brightness and gamma of images ``(B, C, H, W)`` in [0, 1] at random and add noise; same shape and range.
 
-    ``modality`` "vi" is also darkened, down to an eighth; "ir" may be inverted (a "black-hot" palette). ``generator``
-    (CPU) draws the amounts, ``noise``, on the device of ``image``, the pixel noise. The result lies in [0, 1] too.
+    ``modality`` "vi" may be darkened to an eighth; "ir" only to a half, but also inverted (a "black-hot" palette).
+    ``generator`` (CPU) draws the parameters, ``noise``, on the device of ``image``, the pixel noise.
 
-    kornia would draw from PyTorch's global generator, which a resumed run could not set back without disturbing
-    others: its augmentations are given their parameters instead.
+    kornia's augmentations are called with explicit parameters, since by themselves they draw from PyTorch's global
+    generator, whose state a resumed run could not restore without side effects.
     """
 
     def uniform(low: float, high: float) -> Tensor:

@@ -1,9 +1,9 @@
-"""Training batches: crops of aligned pairs, randomly deformed and with their true flows, or as they are with labels.
+"""Training batches: crops of aligned pairs, either randomly deformed with their true flows, or undeformed with labels.
 
-Whole images are kept in memory as 8-bit integers, and crops are sampled from them on the training device. The
-deformation is drawn for the whole image; the crop is a window on it that may be mirrored, turned and zoomed. Where the
-warped image would need pixels from outside the original it has a black band, whose shape gives the deformation away.
-A window that shows a band is therefore drawn again, each time a little smaller, except for a share of the samples.
+Whole images are kept in memory as 8-bit integers, and crops are sampled from them on the training device. A deformation
+is drawn for the whole image; the crop is a window in it that may be mirrored, rotated and zoomed. Where the deformation
+samples outside the original, the warped image has a black band, whose outline reveals the deformation. A window that
+contains a part of the band is therefore redrawn, each time slightly smaller, except in a given share of the samples.
 """
 
 import bisect
@@ -23,15 +23,15 @@ from utils.colour import luminance
 from utils.errors import UserError
 
 _WINDOW_TRIES = 24
-_SMALLEST_WINDOW = 0.5  # of the zoom drawn, at the last try
+_SMALLEST_WINDOW = 0.5  # factor on the zoom at the last try
 
-# The share of the affine deformation that a first registration is assumed to leave.
+# The fraction of the affine deformation that is assumed to remain after a first registration.
 _RESIDUAL = 0.15
 
 
 @dataclass
 class ImageBatch:
-    """Images drawn for a batch: 8-bit channels IR, R, G, B and label, ``(B, C, H, W)``, smaller ones padded with zeros.
+    """The images of a batch: 8-bit channels IR, R, G, B and label, ``(B, C, H, W)``, padded with zeros to one size.
 
     ``whole`` and ``reduced`` ``(B, 2)`` are the images' (width, height) before and after the reduction by ``scale``.
     """
@@ -42,24 +42,24 @@ class ImageBatch:
     reduced: Tensor
 
     def positions(self, points: Tensor) -> Tensor:
-        """Map ``points`` ``(B, 2, h, w)`` of the whole images to positions in ``images``, clamped to each image."""
+        """Map ``points`` ``(B, 2, h, w)`` in the whole images to positions in ``images``, clamped to each image."""
         whole, reduced = (size.to(points).view(-1, 2, 1, 1) for size in (self.whole, self.reduced))
         return torch.minimum(((points + 0.5) * (reduced / whole) - 0.5).clamp(min=0), reduced - 1)
 
 
 @dataclass
 class Window:
-    """The affine maps from the crops of a batch into their images: crop pixel u lies at ``linear u + origin``."""
+    """The affine maps from a batch of crops to their images: crop pixel u is at position ``linear u + origin``."""
 
     matrix: Tensor  # (B, 2, 3): linear, origin
-    inverse: Tensor  # (B, 2, 2): that of linear
+    inverse: Tensor  # (B, 2, 2): the inverse of linear
     sizes: Tensor  # (B, 2): width and height of the images
 
     def to(self, device: torch.device) -> "Window":
         return Window(self.matrix.to(device), self.inverse.to(device), self.sizes.to(device))
 
     def where(self, keep: Tensor, other: "Window") -> "Window":
-        """Take these windows where ``keep`` ``(B,)`` is set, elsewhere those of ``other``, in the same images."""
+        """Select these windows where ``keep`` ``(B,)`` is set, elsewhere those of ``other``, in the same images."""
         keep = keep.view(-1, 1, 1)
         matrix, inverse = torch.where(keep, self.matrix, other.matrix), torch.where(keep, self.inverse, other.inverse)
         return Window(matrix, inverse, self.sizes)
@@ -79,17 +79,17 @@ class Window:
 
 
 class CropSampler:
-    """Draws training batches on ``device`` from all sets of ``config``, kept in memory at ``config.scale``.
+    """Draw training batches on ``device`` from all sets of ``config``, kept in memory at ``config.scale``.
 
-    ``labels`` reads the label maps too, for :meth:`aligned`. Every random choice comes from ``seed``; :meth:`state` and
-    :meth:`restore` save and continue the random sequence. Raises UserError if a set cannot be read, if nothing of it
-    is left to train on, or if an image is too small to crop.
+    With ``labels`` the label maps are read too, for :meth:`aligned`. ``seed`` determines every random choice;
+    :meth:`state` and :meth:`restore` save and continue the random sequence. Raises UserError if a set cannot be read,
+    if none of its pairs remains for training, or if an image is too small to crop.
     """
 
     def __init__(self, config: Data, seed: int, device: torch.device | str = "cpu", labels: bool = False):
         self.config, self.device, self.labels = config, torch.device(device), labels
         self.generator = torch.Generator().manual_seed(seed)
-        # With a seed of its own: with the same one, on a CPU both generators would give the same numbers.
+        # A separate seed, since with the same one both generators would draw the same numbers on a CPU.
         self.noise = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
         self.ranges = Ranges(config.rotation, config.translation, config.shear, config.elastic)
         self.sets = []
@@ -107,17 +107,17 @@ class CropSampler:
         self.shares = list(itertools.accumulate(config.sets.values()))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the random state; :meth:`restore` continues from it exactly, on the same kind of device."""
+        """Return the random state; :meth:`restore` continues from it exactly, on a device of the same type."""
         return {"generator": self.generator.get_state(), "noise": self.noise.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.generator.set_state(state["generator"].cpu())
-        # The pixel noise is drawn on the device, whose generator cannot take the state of another kind of device.
+        # The pixel noise is drawn on the device; its generator cannot load the state of another type of device.
         if state["noise"].shape == self.noise.get_state().shape:
             self.noise.set_state(state["noise"].cpu())
 
     def _load(self, pair: Pair) -> tuple[str, Tensor, tuple[int, int]]:
-        """Return the name, the channels IR, R, G, B and label as 8-bit integers, and the whole size (width, height)."""
+        """Return the name, the 8-bit channels IR, R, G, B and label, and the size (width, height) before reduction."""
         pair = pair.in_vi_frame()
         height, width = pair.vi.shape[-2:]
         size = [round(side * self.config.scale) for side in (height, width)]
@@ -150,7 +150,7 @@ class CropSampler:
         return ImageBatch(list(names), stacked.to(self.device), whole, reduced)
 
     def _draw_windows(self, sizes: Tensor, turns: Tensor, zoom_factor: float = 1.0) -> Window:
-        """Draw windows in images of whole ``sizes``, mirrored and turned by ``turns`` ``(B, 2, 2)``."""
+        """Draw windows in images of ``sizes`` (width, height), mirrored and rotated by ``turns`` ``(B, 2, 2)``."""
         config, count = self.config, len(sizes)
         zoom = self._uniform(count, low=config.zoom[0], high=config.zoom[1]) / config.scale
         zoom = torch.minimum(zoom, (sizes.amin(dim=1) - 1) / config.crop) * zoom_factor
@@ -162,7 +162,7 @@ class CropSampler:
         return Window(matrix, torch.linalg.inv(linear), sizes)
 
     def _draw_turns(self, count: int) -> Tensor:
-        """Draw linear maps ``(B, 2, 2)``: mirrored left and right or, with quarter turns, all eight of a square."""
+        """Draw linear maps ``(B, 2, 2)``: horizontal flips or, with quarter turns, all eight symmetries of a square."""
         signs = torch.where(self._uniform(count, 2) < 0.5, -1.0, 1.0)
         if not self.config.quarter_turns:
             signs[:, 1] = 1
@@ -176,32 +176,32 @@ class CropSampler:
         return pixel_grid(side, side, like=torch.zeros(1, device=self.device)).expand(count, -1, -1, -1)
 
     def _place_windows(self, sizes: Tensor, turns: Tensor, deformation: Deformation, band_allowed: Tensor) -> Window:
-        """Draw windows, on the device, without a black band wherever none is allowed, as far as the tries suffice."""
+        """Draw windows, on the device; where no band is allowed, retry up to ``_WINDOW_TRIES`` times to avoid it."""
         grid = self._grid(len(sizes))
-        # Where the border of a window stays inside the image, the whole window does.
+        # A window whose border samples inside the image samples inside it everywhere.
         border = torch.cat((grid[:, :, [0, -1]].transpose(2, 3), grid[:, :, :, [0, -1]]), dim=2)
         window, accepted = None, torch.zeros(len(sizes), dtype=torch.bool)
         for attempt in range(_WINDOW_TRIES):
             zoom_factor = 1 - (1 - _SMALLEST_WINDOW) * attempt / _WINDOW_TRIES
             candidate = self._draw_windows(sizes, turns, zoom_factor)
             window = candidate if window is None else window.where(accepted, candidate)
-            on_device = window.to(self.device)
-            points = on_device.positions(border)
-            bandless = on_device.inside(points + deformation.displacement(points)).flatten(1).all(dim=1).cpu()
-            accepted = accepted | bandless | band_allowed
+            device_window = window.to(self.device)
+            points = device_window.positions(border)
+            without_band = device_window.inside(points + deformation.displacement(points)).flatten(1).all(dim=1).cpu()
+            accepted = accepted | without_band | band_allowed
             if accepted.all():
                 break
-        return on_device
+        return device_window
 
     def deformed(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
-        """Draw for stage RF: ``size`` images, deformed, as 2 ``size`` pairs, and the images' names.
+        """Draw ``size`` deformed crops for stage RF, as 2 ``size`` pairs; return the batch and the images' names.
 
-        Pair i is (warped IR, VI), pair i + ``size`` its counterpart (IR, warped VI): the same crop, both images in
-        place of their counterparts'. ``ir`` and ``y`` (the luminance of VI) ``(2B, 1, c, c)`` in [0, 1];
-        ``match_ir`` ``(2B, 1, c, c)`` and ``match_vi`` ``(2B, 3, c, c)``, the same with photometric augmentation, for
-        the matcher; ``flow_ir2vi`` and ``flow_vi2ir`` ``(2B, 2, c, c)`` in pixels, the true fields that warp IR onto VI
-        and VI onto IR; ``valid_ir2vi`` and ``valid_vi2ir`` ``(2B, 1, c, c)``, 1 where the pixel and its partner show
-        image content.
+        Pair i is (warped IR, VI), pair i + ``size`` its counterpart (IR, warped VI), the same crop with the deformation
+        on the other image. The batch holds ``ir`` and ``y`` (the luminance of VI), ``(2B, 1, c, c)`` in [0, 1];
+        ``match_ir`` ``(2B, 1, c, c)`` and ``match_vi`` ``(2B, 3, c, c)``, the same images with photometric
+        augmentation, for the matcher; ``flow_ir2vi`` and ``flow_vi2ir`` ``(2B, 2, c, c)``, the true flows in pixels
+        that warp IR onto VI and VI onto IR; ``valid_ir2vi`` and ``valid_vi2ir`` ``(2B, 1, c, c)``, 1 where both the
+        pixel and its partner have image content.
         """
         drawn, turns = self._draw_images(size), self._draw_turns(size)
         band_allowed = self._uniform(size) < self.config.band
@@ -222,7 +222,7 @@ class CropSampler:
         match_vi = photometric("vi", vi, self.generator, self.noise) * has_content.roll(size, 0)
 
         register, deform = window.into_crop(phi), window.into_crop(d)
-        # A partner is visible if it lies in the crop and, in the warped image, next to no pixel of the band.
+        # A partner is visible if it is inside the crop and, in the warped image, not adjacent to the black band.
         valid_register = (warp(content.float(), register) > 0.999).float()
         valid_deform = valid_mask(deform)
         batch = {
@@ -238,11 +238,11 @@ class CropSampler:
         return batch, drawn.names
 
     def aligned(self, size: int) -> tuple[dict[str, Tensor], list[str]]:
-        """Draw for stages F, FS and SEG: ``size`` aligned crops, with labels if they were read, and the images' names.
+        """Draw ``size`` aligned crops for stages F, FS and SEG; return the batch and the images' names.
 
-        At scale and zoom 1 crops lie on whole pixels, so that interpolation does not blur them.
-
-        ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1]; ``label`` ``(B, c, c)`` int64.
+        The batch holds ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1] and, if labels were read,
+        ``label`` ``(B, c, c)`` int64. At scale and zoom 1 crops are aligned to whole pixels, so that interpolation does
+        not blur.
         """
         drawn = self._draw_images(size)
         window = self._draw_windows(drawn.whole, self._draw_turns(size))
@@ -252,7 +252,7 @@ class CropSampler:
         crops = sample(drawn.images[:, :4].float() / 255, positions, padding="border")
         batch = {"ir": crops[:, :1], "vi": crops[:, 1:]}
         if self.labels:
-            # Classes do not mix: a label is that of the nearest pixel.
+            # Nearest neighbour, since classes cannot be interpolated.
             label = sample(drawn.images[:, 4:].float(), positions.round(), padding="border")
             batch["label"] = label[:, 0].round().long()
         return batch, drawn.names

@@ -1,8 +1,8 @@
-"""Random deformations: a random affine map plus a smooth elastic field, with its exact inverse (paper, Sec. IV-A).
+"""Random deformations: an affine map after a smooth elastic field, with its exact inverse (paper, Sec. IV-A).
 
-A deformation maps a pixel ``q`` of the deformed image to the pixel ``q + d(q) = A (q + e(q))`` of the original, so
-``deformed(q) = original(q + d(q))``. It is defined on the whole plane, not only on the frame: it can be evaluated on
-any crop, and its inverse needs no values that were never stored.
+A deformation maps a pixel ``q`` of the deformed image to the position ``q + d(q) = A (q + e(q))`` in the original, so
+``deformed(q) = original(q + d(q))``. It is defined on the whole plane, not only on the frame, so it can be evaluated on
+any crop, and its inverse is exact at the border too.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from models.layers import blur, gaussian_kernel
 from models.warping import central_rectangle, pixel_grid, sample, valid_mask, warp
 from utils.errors import UserError
 
-# The elastic field is uniform noise blurred six times (paper: sigma 15 each, kernels cut short), which on the
-# authors' test fields gives a correlation of exp(-r^2 / (4 s^2)) with s about 24 px. A field this smooth is kept
-# on a grid of every 8th pixel.
+# The paper's elastic field is uniform noise blurred six times by truncated Gaussians of sigma 15; on the authors' test
+# fields its autocorrelation is exp(-r^2 / (4 s^2)) with s about 24 px. Here one Gaussian of that s does the same, and
+# so smooth a field is stored at every 8th pixel only, with a margin of 128 px.
 _ELASTIC_SIGMA = 24.0
 _SPACING = 8
 _MARGIN = 128
@@ -28,12 +28,12 @@ _MARGIN = 128
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far random deformations reach; the defaults are the published ranges of training.
+    """Ranges of random deformations; the defaults are the published ranges for training.
 
-    ``rotation``: largest angle in degrees for images of 500 px on their longer side; it grows in proportion to that
-    side, as published. ``translation``: largest shift, on either axis, as a share of the longer side (the published
-    0.1 is in units of half that side). ``shear``: largest absolute value added to each entry of the linear map.
-    ``elastic``: standard deviation of the elastic field in pixels.
+    ``rotation`` is the largest angle in degrees at a longer side of 500 px; it is proportional to that side, as
+    published. ``translation`` is the largest shift along each axis as a share of the longer side (the published 0.1 is
+    in units of half that side). ``shear`` is the largest absolute value added to each entry of the linear map.
+    ``elastic`` is the standard deviation of the elastic field in pixels.
     """
 
     rotation: float = 10.0
@@ -46,10 +46,10 @@ TEST = Ranges(rotation=7.0, translation=0.025, elastic=1.2)
 
 
 class Deformation:
-    """A batch of deformations of images of ``size`` (height, width), or up to that size; see the module's text.
+    """A batch of deformations of images of at most ``size`` (height, width); see the module's docstring.
 
-    ``matrix`` ``(B, 2, 3)`` is the affine map A in pixels, ``elastic`` ``(B, 2, h, w)`` the elastic field e in pixels
-    on a grid of every 8th pixel that reaches 128 px beyond the frame.
+    ``matrix`` ``(B, 2, 3)`` is the affine map A in pixels, ``elastic`` ``(B, 2, h, w)`` the elastic field e in pixels,
+    sampled at every 8th pixel of the frame and a margin of 128 px.
     """
 
     def __init__(self, matrix: Tensor, elastic: Tensor, size: tuple[int, int]):
@@ -62,19 +62,19 @@ class Deformation:
         return sample(self.elastic, (points + _MARGIN) / _SPACING, padding="border")
 
     def frame(self) -> Tensor:
-        """The pixel positions of the whole image, ``(B, 2, H, W)``."""
+        """Return the pixel positions of the whole image, ``(B, 2, H, W)``."""
         return pixel_grid(*self.size, like=self.matrix).expand(len(self.matrix), -1, -1, -1)
 
     def displacement(self, points: Tensor | None = None) -> Tensor:
-        """``d(q)`` in pixels at ``points`` q ``(B, 2, h, w)``, by default on the whole frame; same shape."""
+        """Evaluate ``d(q)`` in pixels at ``points`` q ``(B, 2, h, w)``, by default on the whole frame; same shape."""
         points = self.frame() if points is None else points
         return apply_affine(self.matrix, points + self._elastic_at(points)) - points
 
     def inverse_displacement(self, points: Tensor | None = None, iterations: int = 20) -> Tensor:
-        """The ``phi(p)`` with ``q = p + phi(p)`` and ``q + d(q) = p``, in pixels, at ``points`` p as above.
+        """Evaluate the inverse ``phi(p)`` in pixels at ``points`` p: ``q = p + phi(p)`` solves ``q + d(q) = p``.
 
-        The affine part is inverted in closed form, the elastic part by a fixed point that contracts by the
-        field's slope (below 0.2 for the published ranges), so 20 rounds reach float32 rounding.
+        The affine part is inverted in closed form, the elastic part by a fixed-point iteration whose contraction factor
+        is the slope of the field (below 0.2 for the published ranges), so 20 iterations reach float32 rounding.
         """
         points = self.frame() if points is None else points
         target = apply_affine(self.inverse_matrix, points)
@@ -91,7 +91,7 @@ def apply_affine(matrix: Tensor, points: Tensor) -> Tensor:
 
 def apply_linear(linear: Tensor, vectors: Tensor) -> Tensor:
     """Map ``vectors`` ``(B, 2, h, w)`` (x, y) by ``linear`` ``(B, 2, 2)``."""
-    # Not a matrix product: GPUs may round those to ten bits (TF32), half a pixel in a thousand.
+    # Not a matrix product, which a GPU may round to ten bits (TF32): half a pixel in a thousand.
     to_x, to_y = (linear[:, row, :, None, None] * vectors for row in range(2))
     return torch.stack((to_x.sum(dim=1), to_y.sum(dim=1)), dim=1)
 
@@ -106,8 +106,8 @@ def random_deformation(
 ) -> Deformation:
     """Draw ``batch`` deformations on ``device`` for images of ``size``: one (height, width), or ``(B, 2)`` of them.
 
-    ``affine`` ``(B,)`` scales the ranges of the affine part, sample by sample. The random numbers come from
-    ``generator`` on the CPU, so that a seed gives the same fields on every device.
+    ``affine`` ``(B,)`` scales the ranges of the affine part of each sample. The random numbers come from ``generator``
+    on the CPU, so that a seed yields the same fields on every device.
     """
 
     def uniform(*shape: int) -> Tensor:
@@ -115,12 +115,12 @@ def random_deformation(
 
     sizes = torch.as_tensor(size, dtype=torch.float32).expand(batch, 2)
     longer = sizes.amax(dim=1)
-    reach = torch.ones(batch) if affine is None else affine
-    angle = uniform(batch) * math.radians(ranges.rotation) * longer / 500 * reach
+    factor = torch.ones(batch) if affine is None else affine
+    angle = uniform(batch) * math.radians(ranges.rotation) * longer / 500 * factor
     cos, sin = torch.cos(angle), torch.sin(angle)
     linear = torch.stack((cos, -sin, sin, cos), dim=1).view(batch, 2, 2)
-    linear = linear + ranges.shear * uniform(batch, 2, 2) * reach.view(-1, 1, 1)
-    shift = ranges.translation * uniform(batch, 2) * longer[:, None] * reach[:, None]
+    linear = linear + ranges.shear * uniform(batch, 2, 2) * factor.view(-1, 1, 1)
+    shift = ranges.translation * uniform(batch, 2) * longer[:, None] * factor[:, None]
     centre = ((sizes.flip(1) - 1) / 2)[:, :, None]
     offset = centre - linear @ centre + shift[:, :, None]
     matrix = torch.cat((linear, offset), dim=2)
@@ -139,25 +139,28 @@ def random_deformation(
 
 
 def true_displacement(name: str, size: Sequence[int], seed: int) -> Tensor:
-    """The displacement ``(1, 2, H, W)`` in pixels of the image ``name`` of ``size`` (height, width)."""
+    """Draw the displacement ``(1, 2, H, W)`` in pixels for the image ``name`` of ``size`` (height, width)."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return random_deformation(1, size, TEST, generator).displacement()
 
 
 def deform(pair: Pair, seed: int, band: bool) -> Pair:
-    """The test pair made of an aligned one; without the ``band`` it is cropped. UserError if it cannot be."""
+    """Make a test pair from an aligned one; without ``band``, crop it to where no black band is.
+
+    Raises UserError if the images differ in size, or if no rectangle without a band contains the centre.
+    """
     size = tuple(pair.vi.shape[-2:])
     if pair.ir.shape[-2:] != size:
         sizes = " and ".join(f"{image.shape[-2]}x{image.shape[-1]}" for image in (pair.ir, pair.vi))
         raise UserError(f"{pair.name}: the images differ in size (height x width): {sizes}; they must be aligned")
     flow = true_displacement(pair.name, size, seed)
-    made = Pair(pair.name, pair.ir, pair.vi, warp(pair.ir[None], flow)[0], flow[0])
+    deformed = Pair(pair.name, pair.ir, pair.vi, warp(pair.ir[None], flow)[0], flow[0])
     if band:
-        return made
+        return deformed
     try:
         rows, columns = central_rectangle(valid_mask(flow)[0, 0])
     except ValueError as error:
         raise UserError(f"{pair.name}: {error}; choose another seed") from error
-    # A displacement does not depend on where the frame begins, so the crop's is the crop of it.
-    return Pair(pair.name, *(x[:, rows, columns] for x in (made.ir, made.vi, made.ir_warp, made.flow)))
+    # Displacements are relative, so the flow of the crop is the crop of the flow.
+    return Pair(pair.name, *(x[:, rows, columns] for x in (deformed.ir, deformed.vi, deformed.ir_warp, deformed.flow)))

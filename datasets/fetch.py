@@ -1,8 +1,8 @@
-"""Get a public archive, folder or git repository, and read the files in it without unpacking it.
+"""Fetch a public archive, folder or git repository, and read its files without unpacking it.
 
-Only whole downloads get their final name. One that broke off goes on where it stopped if the server allows that. Those
-that do not, GitHub's archives of a branch among them, send everything again, and a git clone starts over, too; both say
-so when they begin.
+Only complete downloads get their final name. An interrupted download resumes where it stopped if the server supports
+that. Otherwise (for GitHub's archives of a branch, for example) it starts over, as a git clone does; a message says so
+at the start.
 """
 
 import contextlib
@@ -30,12 +30,12 @@ from utils.files.writing import check_writable
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 Contents = dict[str, dict[str, str]]  # {folder: {file name: name in the Source}}
 
-# What zipfile, tarfile and the decompressors raise for a damaged archive (RuntimeError: for an encrypted one).
+# Exceptions of zipfile, tarfile and the decompressors for a damaged archive (RuntimeError for an encrypted one).
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError)
 
 
 def fetch(source: str, folder: Path, name: str) -> Path:
-    """The local copy of ``source``: itself if it is one, otherwise what is fetched into ``folder``, once."""
+    """Return ``source`` if it is a local path; otherwise fetch it into ``folder``, once, and return that path."""
     if Path(source).exists():
         return Path(source)
     if "://" not in source and not source.endswith(".git"):
@@ -53,10 +53,10 @@ def fetch(source: str, folder: Path, name: str) -> Path:
 
 
 def download(url: str, part: Path) -> None:
-    """Fetch ``url`` into the file ``part``, going on where it ends if the server can; UserError if not all came."""
+    """Download ``url`` to the file ``part``, and resume it if possible; raises UserError if it is incomplete."""
     have = part.stat().st_size if part.is_file() else 0
     hint = "run the same command again"
-    # Asking for a range from the first time on tells whether the server can go on later.
+    # A range is requested even the first time, to learn whether the server can resume a download.
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
@@ -67,7 +67,7 @@ def download(url: str, part: Path) -> None:
                 hint += "; it starts over, since the server cannot go on"
                 if response.status == http.HTTPStatus.OK:  # a file:// URL has no status
                     print(f"{url}: the server cannot go on with a download that breaks off; it starts over", flush=True)
-            length = response.headers["Content-Length"]  # GitHub sends none with an archive it has just made
+            length = response.headers["Content-Length"]  # GitHub sends none with a freshly built archive
             total = None if length is None else have + int(length)
             with (
                 part.open("ab" if have else "wb") as file,
@@ -79,14 +79,14 @@ def download(url: str, part: Path) -> None:
         if total is not None and size != total:
             raise OSError(f"ended after {size} of {total} bytes")
     except (OSError, http.client.HTTPException) as error:
-        if have and isinstance(error, urllib.error.HTTPError) and error.code == 416:  # nothing follows what we have
+        if have and isinstance(error, urllib.error.HTTPError) and error.code == 416:  # the range is empty
             part.unlink()
             return download(url, part)
         raise UserError(f"{url}: {error}; {hint}") from error
 
 
 def clone(url: str, part: Path) -> None:
-    """Clone the last commit of the repository ``url`` into the folder ``part``, anew if it is there."""
+    """Clone the last commit of the repository ``url`` into the folder ``part``, which is replaced if it exists."""
     if part.exists():
         shutil.rmtree(part)
     print(f"{url}: git cannot go on with a clone that breaks off; it starts over", flush=True)
@@ -101,11 +101,11 @@ def clone(url: str, part: Path) -> None:
 
 
 class Source:
-    """The files of a folder or an archive: their paths in it in ``names``, as they are stored, and ``read(name)``."""
+    """The files of a folder or an archive: ``names``, their relative paths in storage order, and ``read(name)``."""
 
     def __init__(self, path: Path):
         self.path = path
-        with self._damage_named():
+        with self._name_damage():
             if path.is_dir():
                 files = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
                 self.names = [file.as_posix() for file in files]
@@ -120,13 +120,13 @@ class Source:
                 self.names, self._read = list(members), lambda name: archive.extractfile(members[name]).read()
             else:
                 raise UserError(f"{path}: neither a folder nor an archive ({', '.join(ARCHIVES)})")
-        # Nothing is ever written under a path taken from here, but no honest archive has such paths either.
+        # No file is written under a path from an archive, but no legitimate archive contains such paths either.
         outside = next((name for name in self.names if name.startswith("/") or ".." in re.split(r"[/\\]", name)), None)
         if outside is not None:
             raise UserError(f"{path}: holds {outside}, a path that leads out of it; do not use it")
 
     @contextlib.contextmanager
-    def _damage_named(self) -> Iterator[None]:
+    def _name_damage(self) -> Iterator[None]:
         try:
             yield
         except _DAMAGED as error:
@@ -135,13 +135,13 @@ class Source:
             ) from error
 
     def read(self, name: str) -> bytes:
-        with self._damage_named():
+        with self._name_damage():
             return self._read(name)
 
     def contents(self, folders: Collection[str]) -> Contents:
-        """The files of each of ``folders``, which lie below one parent.
+        """List the files of each of ``folders``, which have a common parent.
 
-        The parent may lie some folders deep; of several, the shallowest that holds most of ``folders`` counts.
+        The parent may be nested; of several candidates, the shallowest of those with the most ``folders`` is used.
         """
         files: Contents = defaultdict(dict)
         for name in self.names:

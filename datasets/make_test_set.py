@@ -5,11 +5,11 @@ python -m datasets.make_test_set --ir DIR --vi DIR --out DIR --name NAME --seed 
 Writes the authors' layout, which :func:`datasets.paired.test_set` reads::
 
     OUT/NAME/test/{ir,vi,ir_warp}/STEM.png      8 bit; ir_warp is the deformed IR image
-    OUT/NAME/test/flow/STEM.mat                 the true displacement (datasets/paired.py says in which form)
+    OUT/NAME/test/flow/STEM.mat                 the true displacement, in the format of datasets/paired.py
 
-An image's deformation depends on the seed, the stem of its file name and its size only, so any subset of the pairs
-gives the same files anywhere. In the authors' sets a black band along the edges of ir_warp gives the deformation away;
-with --band none the images are cropped so that there is none.
+The deformation of an image depends only on the seed, the stem of its file name and its size, so any subset of the pairs
+yields the same files everywhere. In the authors' sets a black band along the edges of ir_warp reveals the deformation;
+with --band none the images are cropped to exclude it.
 """
 
 import argparse
@@ -48,10 +48,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def mat_file(flow: Tensor) -> bytes:
-    """The authors' flow file of ``flow`` ``(2, H, W)`` in pixels; the same bytes for the same flow."""
+    """Encode ``flow`` ``(2, H, W)`` in pixels as the authors' flow file; equal flows yield equal bytes."""
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {"flow": flow_to_grid(flow[None]).numpy().astype(np.float32)})
-    # SciPy writes the date into the text at the head.
+    # SciPy writes the date into the header text.
     return _HEADER.ljust(_HEADER_LENGTH) + buffer.getvalue()[_HEADER_LENGTH:]
 
 
@@ -64,13 +64,13 @@ def main(argv: list[str] | None = None) -> None:
     failures = []
     for index in tqdm(range(len(pairs)), unit="pair", disable=None):
         try:
-            made = deform(pairs[index], args.seed, args.band == "black")
+            deformed = deform(pairs[index], args.seed, args.band == "black")
         except UserError as error:
             failures.append(str(error))
             continue
         for part in ("ir", "vi", "ir_warp"):
-            write_image(folder / part / f"{made.name}.png", getattr(made, part))
-        write_bytes(folder / "flow" / f"{made.name}.mat", mat_file(made.flow))
+            write_image(folder / part / f"{deformed.name}.png", getattr(deformed, part))
+        write_bytes(folder / "flow" / f"{deformed.name}.mat", mat_file(deformed.flow))
     print(f"{len(pairs) - len(failures)} pairs in {folder}/")
     if failures:
         raise UserError("\nerror: ".join(failures))

@@ -20,11 +20,11 @@ from utils.files.images import EXTENSIONS, read_image
 
 @dataclass
 class Pair:
-    """One sample. Images are float32 in [0, 1]: ``ir`` ``(1 or 3, H, W)``, ``vi`` ``(1 or 3, H, W)``.
+    """An IR and a VI image, ``ir`` and ``vi``, float32 ``(1 or 3, H, W)`` in [0, 1].
 
-    Where the layout has them: ``ir_warp``, a deformed IR image ``(1 or 3, H, W)``, and ``flow`` ``(2, H, W)`` in
-    pixels, the true displacement d with ``ir_warp(q) = ir(q + d(q))``; ``label`` ``(H, W)`` int64, the classes of VI's
-    pixels, 255 where none is given.
+    Optional: ``ir_warp`` ``(1 or 3, H, W)``, a deformed IR image; ``flow`` ``(2, H, W)`` in pixels, the true
+    displacement d of ``ir_warp(q) = ir(q + d(q))``; ``label`` ``(H, W)`` int64, the classes of VI's pixels, 255 for no
+    label.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Pair:
     label: Tensor | None = None
 
     def in_vi_frame(self) -> "Pair":
-        """The pair with its IR images resized to VI's size, since cameras differ in resolution.
+        """Return the pair with its IR images resized to VI's size, since cameras may differ in resolution.
 
-        Raises ValueError if there is a true flow, which holds for one size only.
+        Raises ValueError if the sizes differ and there is a true flow, which is valid for one size only.
         """
         size = self.vi.shape[-2:]
         if self.ir.shape[-2:] == size:
@@ -51,9 +51,9 @@ class Pair:
 
 
 class PairSet(Dataset):
-    """Pairs by name: indexing gives the :class:`Pair` of ``names[index]``.
+    """A set of named pairs: indexing returns the :class:`Pair` of ``names[index]``.
 
-    ``has_flow`` and ``has_label`` say what every pair carries.
+    ``has_flow`` and ``has_label`` tell whether the pairs have a true flow and a label.
     """
 
     names: list[str]
@@ -64,7 +64,7 @@ class PairSet(Dataset):
         return len(self.names)
 
     def subset(self, names: list[str]) -> Self:
-        """The same set with these of its ``names`` only."""
+        """Return the set restricted to ``names``."""
         chosen = copy.copy(self)
         chosen.names = names
         return chosen
@@ -79,9 +79,9 @@ class PairedFolders(PairSet):
         FLOW/NAME[.png].mat                         optional: their true displacement
         LABEL/NAME.png                              optional: 8-bit maps of the classes of VI's pixels
 
-    ``ir``, ``vi`` and ``label`` are folders, or single files, which belong together whatever their names. A 16-bit IR
-    image is stretched between its percentiles (:func:`utils.files.images.read_image`). The IR image keeps its own size.
-    ``num_classes`` says which classes a label may hold (:func:`read_label`).
+    ``ir``, ``vi`` and ``label`` are folders, or single files, which form a pair whatever their names. A 16-bit IR image
+    is stretched between its percentiles (:func:`utils.files.images.read_image`). The IR image keeps its own size.
+    ``num_classes`` limits the classes of a label (:func:`read_label`).
 
     Raises UserError for a missing folder, a folder without images, two files of one stem, or an image without
     its partner, naming them.
@@ -142,7 +142,7 @@ class PairedFolders(PairSet):
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
-    """The image files of ``folder`` by the stem of their names; UserError if it has none, or two of one stem."""
+    """Map the stems of the image files in ``folder`` to their paths; UserError if there are none or two of one stem."""
     if not folder.is_dir():
         problem = "a file, but its partner is not" if folder.exists() else "no such file or folder"
         raise UserError(f"{folder}: {problem}")
@@ -159,9 +159,9 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
 
 
 def read_flow(folder: Path, name: str) -> Tensor:
-    """The true displacement ``(2, H, W)`` in pixels from ``folder/NAME.mat`` or ``folder/NAME.png.mat``.
+    """Read a true displacement ``(2, H, W)`` in pixels from ``folder/NAME.mat`` or ``folder/NAME.png.mat``.
 
-    The file is the authors': key ``flow``, an absolute sampling grid ``(1, H, W, 2)`` in [-1, 1].
+    In the authors' format, the key ``flow`` holds an absolute sampling grid ``(1, H, W, 2)`` in [-1, 1].
     """
     candidates = [folder / f"{name}.mat", folder / f"{name}.png.mat"]
     path = next((c for c in candidates if c.is_file()), None)
@@ -177,20 +177,20 @@ def read_flow(folder: Path, name: str) -> Tensor:
 
 
 def read_label(path: str | Path, num_classes: int = len(CLASSES)) -> Tensor:
-    """A class map ``(H, W)`` int64 from an 8-bit PNG of one channel (gray, or indices of a palette).
+    """Read a class map ``(H, W)`` int64 from an 8-bit PNG of one channel (gray, or indices of a palette).
 
-    Its values are 0..num_classes - 1, or 255 where a pixel has no label; anything else is a UserError naming the file.
+    Its values are 0..num_classes - 1, or 255 for no label; anything else raises a UserError that names the file.
     """
     try:
         with Image.open(path) as image:
-            kind = f"{image.format} of mode {image.mode}"
+            image_format = f"{image.format} of mode {image.mode}"
             pixels = np.asarray(image)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a readable class map ({error})") from error
-    if kind not in ("PNG of mode L", "PNG of mode P"):
-        raise UserError(f"{path}: a {kind}; a class map is an 8-bit PNG of one channel")
+    if image_format not in ("PNG of mode L", "PNG of mode P"):
+        raise UserError(f"{path}: a {image_format}; a class map is an 8-bit PNG of one channel")
     outside = pixels[(pixels >= num_classes) & (pixels != 255)]
     if outside.size:
         raise UserError(f"{path}: holds class {outside[0]}, expected 0..{num_classes - 1}, or 255 for no label")
@@ -198,12 +198,12 @@ def read_label(path: str | Path, num_classes: int = len(CLASSES)) -> Tensor:
 
 
 def test_set(data_root: str | Path, name: str, num_classes: int = len(CLASSES), label: bool = False) -> PairedFolders:
-    """The registration test set ``name`` ("MSRS" or "RoadScene") under ``data_root``, in either layout::
+    """Open the registration test set ``name`` ("MSRS" or "RoadScene") below ``data_root``, in either layout::
 
         DATA_ROOT/NAME/test/{ir,vi[,ir_warp,flow,label]}    this project's
         DATA_ROOT/[dataset/]test/NAME/{ir,vi,ir_warp,flow}  the authors', as they ship it
 
-    The labels, if there are any, are read only with ``label``.
+    Labels are read only with ``label``, if there are any.
     """
     root = Path(data_root)
     candidates = [root / name / "test", root / "test" / name, root / "dataset" / "test" / name]

@@ -2,7 +2,7 @@
 
 python -m datasets.prepare msrs|roadscene|m3svd [--root data] [--source FOLDER|ARCHIVE|URL]
 
-What is read from the source, what is made of it, and how many pairs::
+Files read, files written, and numbers of pairs::
 
     msrs       {train,test}/{ir,vi,Segmentation_labels}/00001D.png
                ROOT/MSRS/{train,val,test}/{ir,vi,label}/00001D.png      1023, 60 and 361
@@ -15,12 +15,12 @@ MSRS/test is the authors' split (their registration test set of the same name, w
 MSRS/val are training pairs, evenly spaced by name. The others follow the lists in datasets/splits; RoadScene's leave
 out 32 pairs, the authors' 20 registration test pairs (which come with their code) and their neighbours in time.
 
-Before anything is put in place it is checked that no pair is missing, that every picture can be read, that those of a
-pair have one size, that labels are class maps, and that no split would be mixed with other files.
+Before any file is put in place, it is checked that no pair is missing, that every image can be read, that the images of
+a pair have one size, that labels are class maps, and that no split would be mixed with other files.
 
-Run the same command again to repair a set, or after an interruption. A download goes on where it stopped if its server
-allows that; GitHub, where the sets are, starts over. ROOT/downloads may be deleted afterwards. --source: the set, or a
-folder or archive (.zip, .tar, .tar.gz, .tgz) that holds it some folders deep, or the URL of an archive or a .git.
+Run the same command again to repair a set, or after an interruption. A download resumes where it stopped if its server
+supports that; GitHub, which hosts the sets, starts over. ROOT/downloads may be deleted afterwards. --source takes a
+folder or an archive (.zip, .tar, .tar.gz, .tgz) that contains the set, also nested, or the URL of an archive or a .git.
 """
 
 import argparse
@@ -50,7 +50,7 @@ FRAMES = 16  # of each M3SVD video, evenly spaced
 
 
 class Entry(NamedTuple):
-    """A pair, of images or videos: its split, their file name, and where each part is in the source."""
+    """A pair of images or videos: its split, its file name, and the path of each part in the source."""
 
     split: str
     name: str
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 
 
 class PublicSet(NamedTuple):
-    """A data set: where it is, which folder of it is which part, how it is split and made files, what to say of it."""
+    """A public data set: its URL, the folder of each part, its split (``plan``), its conversion to files, and notes."""
 
     name: str
     url: str
@@ -71,7 +71,7 @@ class PublicSet(NamedTuple):
 
 
 def plan_msrs(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
-    """All pairs of the folders train and test, so none that is left out."""
+    """List all pairs of the folders train and test, of which none is left out (0)."""
     contents = source.contents([f"{group}/{folder}" for group in MSRS_PAIRS for folder in public.folders.values()])
     entries = []
     for group, expected in MSRS_PAIRS.items():
@@ -87,13 +87,13 @@ def plan_msrs(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
 
 
 def msrs_val(names: list[str]) -> set[str]:
-    """The validation pairs among the sorted training pairs: evenly spaced, as many by day (D) as by night (N)."""
+    """Select the validation pairs from the sorted training pairs: evenly spaced, as many by day (D) as by night (N)."""
     day, night = ([name for name in names if name.endswith(f"{light}.png")] for light in "DN")
     return {some[index * len(some) // MSRS_VAL] for some in (day, night) for index in range(MSRS_VAL)}
 
 
 def plan_by_lists(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
-    """The pairs named in the set's split lists, and how many others, or halves of pairs, there are."""
+    """List the pairs named in the set's split lists, and count the other files' names, with or without a partner."""
     contents = source.contents(public.folders.values())
     whole = set.intersection(*map(set, contents.values()))
     entries = []
@@ -106,25 +106,25 @@ def plan_by_lists(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
 
 
 def find_pairs(split: str, names: list[str], folders: dict[str, str], contents: Contents, source: Path) -> list[Entry]:
-    """The pairs ``names``, each part from its folder among ``contents``; UserError if one is not there."""
+    """Make the entries of the pairs ``names`` from ``folders`` of ``contents``; UserError if a file is missing."""
     for folder in folders.values():
-        lost = sorted(set(names) - contents[folder].keys())
-        if lost:
-            others = f" and {len(lost) - 5} others" if len(lost) > 5 else ""
-            raise UserError(f"{source}: {folder} lacks {', '.join(lost[:5])}{others}; the source is incomplete")
+        missing = sorted(set(names) - contents[folder].keys())
+        if missing:
+            others = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
+            raise UserError(f"{source}: {folder} lacks {', '.join(missing[:5])}{others}; the source is incomplete")
     return [Entry(split, name, {part: contents[folder][name] for part, folder in folders.items()}) for name in names]
 
 
 def copies(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
-    """The files of image pairs as they are: (SPLIT/PART/NAME, bytes)."""
+    """Yield the files of image pairs unchanged, as (SPLIT/PART/NAME, bytes)."""
     targets = {member: f"{e.split}/{part}/{e.name}" for e in entries for part, member in e.members.items()}
-    for name in source.names:  # in the order they are stored, since a compressed tar has no quick way back
+    for name in source.names:  # in storage order, since seeking backwards in a compressed tar is slow
         if name in targets:
             yield targets[name], source.read(name)
 
 
 def frames(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
-    """``FRAMES`` frames of each pair of videos, as PNG: infrared of one channel, visible of three."""
+    """Yield ``FRAMES`` frames of each pair of videos as PNG files: infrared with one channel, visible with three."""
     for entry in entries:
         videos = {part: open_video(source, member) for part, member in entry.members.items()}
         step = int(min(video.get(cv2.CAP_PROP_FRAME_COUNT) for video in videos.values())) // FRAMES
@@ -142,11 +142,11 @@ def frames(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
 
 
 def open_video(source: Source, member: str) -> cv2.VideoCapture:
-    """Open a video of the source by way of a temporary file, since OpenCV reads from files only."""
+    """Open a video of the source through a temporary file, since OpenCV cannot read from memory."""
     data = source.read(member)
     if data.startswith(b"version https://git-lfs"):
         raise UserError(f"{source.path}: {member} only points to Git LFS; give a clone made with git-lfs as --source")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: our one line says what is wrong
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: our own message names the problem
     level = cv2.utils.logging.setLogLevel(0)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / Path(member).name
@@ -159,9 +159,9 @@ def open_video(source: Source, member: str) -> cv2.VideoCapture:
 
 
 def lay_out(files: Iterable[tuple[str, bytes]], folder: Path, source: Path) -> Counter[str]:
-    """Write ``files`` (SPLIT/PART/NAME, bytes), check them all, and only then put them into ``folder``.
+    """Write ``files`` (SPLIT/PART/NAME, bytes), check them all, and only then move them into ``folder``.
 
-    What is there and the same is kept. Returns the number of pairs of each split.
+    Identical files in ``folder`` are kept. Returns the number of pairs of each split.
     """
     staging = folder / ".prepare"
     shutil.rmtree(staging, ignore_errors=True)  # left by an interrupted run
@@ -186,7 +186,7 @@ def lay_out(files: Iterable[tuple[str, bytes]], folder: Path, source: Path) -> C
 
 
 def publish(staging: Path, folder: Path, targets: set[str]) -> None:
-    """Move those of ``targets`` that are staged into ``folder``, but nothing if a split there holds other files."""
+    """Move the staged ones of ``targets`` into ``folder``; raises UserError if a split there holds other files."""
     splits = sorted({target.split("/")[0] for target in targets})
     for path in (path for split in splits for path in sorted((folder / split).rglob("[!.]*"))):
         if path.is_file() and path.relative_to(folder).as_posix() not in targets:

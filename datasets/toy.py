@@ -1,7 +1,7 @@
-"""Toy scenes for tests and dry runs: boxes and ellipses as a visible and a thermal camera see them, with labels.
+"""Toy scenes for tests and dry runs: visible and thermal images of boxes and ellipses, with labels.
 
-Every shape has a colour and a heat of its own, so both images share all edges, and about half of them with inverted
-contrast. Positions are shares of the image's width and height: the layout does not depend on the size.
+Every shape has its own colour and heat, so that the images share all edges, about half of them with inverted contrast.
+Positions are relative to the image's width and height: the layout does not depend on the size.
 """
 
 import math
@@ -22,14 +22,14 @@ _BOX, _ELLIPSE = 8, 2  # the power p of the outline |x|^p + |y|^p = 1
 
 
 class Canvas:
-    """``look`` ``(4, H, W)``, the channels R, G, B and heat, and ``label`` ``(H, W)``, all painted far to near."""
+    """A scene, painted from far to near: ``look`` ``(4, H, W)`` (R, G, B and heat) and ``label`` ``(H, W)``."""
 
     def __init__(self, height: int, width: int):
         self.look, self.label = torch.zeros(4, height, width), torch.zeros(height, width, dtype=torch.int64)
         self.rows, self.columns = ((torch.arange(side) + 0.5) / side for side in (height, width))
 
     def paint(self, look: Tensor, x: float, y: float, rx: float, ry: float, power: int = _BOX, label: int = 0) -> None:
-        """Cover a shape about (x, y) that reaches rx and ry to either side, with edges a pixel wide."""
+        """Paint a shape with centre (x, y) and half-axes (rx, ry); its edges are antialiased."""
         height, width = self.label.shape
         box = span(y, ry, height), span(x, rx, width)
         dy, dx = (self.rows[box[0]] - y) / ry, (self.columns[box[1]] - x) / rx
@@ -41,25 +41,25 @@ class Canvas:
 
 
 def span(middle: float, reach: float, side: int) -> slice:
-    """The pixels of a ``side`` that a shape covers."""
+    """Return the pixels that the interval ``middle`` +- ``reach`` covers, both relative to ``side``."""
     return slice(max(0, math.floor((middle - reach) * side)), max(0, math.ceil((middle + reach) * side)))
 
 
 def texture(cells: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Smooth noise ``(1, H, W)`` in [-1, 1] that varies over a share 1 / ``cells`` of the image."""
+    """Draw smooth noise ``(1, H, W)`` in [-1, 1], interpolated from a grid of ``cells`` x ``cells`` values."""
     noise = 2 * torch.rand(1, 1, cells, cells, generator=generator) - 1
     return F.interpolate(noise, (height, width), mode="bilinear", antialias=True)[0]
 
 
 def toy_scene(seed: int, height: int = 480, width: int = 640) -> Pair:
-    """The aligned pair of a seed, at least 32 x 32: houses, two cars, three people, with its ``label``."""
+    """Render the aligned, labelled pair of a seed, at least 32 x 32: houses, two cars, three people."""
     generator = torch.Generator().manual_seed(seed)
 
     def between(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
     def look(light: float, heat: float) -> Tensor:
-        """A random colour about as light and a heat about as high as told."""
+        """Draw a colour of about this ``light`` and about this ``heat``, ``(4,)``."""
         return torch.tensor([between(-0.15, 0.15) + light for _ in range(3)] + [between(-0.06, 0.06) + heat])
 
     canvas = Canvas(height, width)
@@ -89,7 +89,7 @@ def toy_scene(seed: int, height: int = 480, width: int = 640) -> Pair:
         canvas.paint(coat, x, y - 0.1 * size, 0.15 * size, 0.25 * size, _ELLIPSE, PERSON)
         canvas.paint(look(0.6, 0.92), x, y - 0.4 * size, 0.07 * size, 0.1 * size, _ELLIPSE, PERSON)
 
-    # Texture that both cameras see, its sign in IR changing from place to place, and some that only one of them sees.
+    # Texture common to both images, with a sign that varies over IR, and texture of each image alone.
     scales, size = (6, 25, 100), (height, width)
     both, only_vi, only_ir = (sum(texture(cells, *size, generator) for cells in scales) / 3 for _ in range(3))
     sign = texture(4, *size, generator).mul(3).tanh()
@@ -99,9 +99,9 @@ def toy_scene(seed: int, height: int = 480, width: int = 640) -> Pair:
 
 
 class ToyScenes(PairSet):
-    """Three toy scenes, 480 x 640; the IR image is deformed like those of the test sets.
+    """Three toy scenes, 480 x 640, whose IR images are deformed as those of the test sets are.
 
-    Indexing gives :class:`datasets.paired.Pair` with ``ir_warp``, ``flow`` and ``label``.
+    Indexing returns a :class:`datasets.paired.Pair` with ``ir_warp``, ``flow`` and ``label``.
     """
 
     has_flow = True

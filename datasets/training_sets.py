@@ -1,4 +1,4 @@
-"""The data of a training run: which sets, how each is opened, and which of its pairs are kept for validation."""
+"""The data of a training run: its sets, their readers, and the pairs held out for validation."""
 
 import math
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from datasets.toy import ToyScenes
 from utils.errors import UserError
 from utils.settings import SHARE, SHARE_BELOW_ONE, Rule, at_least, setting
 
-# Sets with a reader of their own, by the part of their name before the slash: a function of the folder
-# ``root/SET/SPLIT`` and of whether labels are needed. All others are read as paired folders.
+# Sets with their own reader, by the part of the name before the slash: functions (folder ``root/SET/SPLIT``, whether
+# labels are needed) -> PairSet. All other sets are read as paired folders.
 READERS: dict[str, Callable[[Path, bool], PairSet]] = {"toy": lambda folder, labels: ToyScenes()}
 
 _SHARES = Rule(
@@ -24,30 +24,30 @@ _ZOOM = Rule(lambda zoom: 0 < zoom[0] <= zoom[1], "it must be two numbers above 
 
 @dataclass
 class Data:
-    """What to train on. ``root`` holds ``SET/SPLIT/{ir,vi[,label]}``; the set "toy" needs no files."""
+    """Training and validation data: ``root`` holds ``SET/SPLIT/{ir,vi[,label]}``; the set "toy" needs no files."""
 
     root: str = "data"
     sets: dict[str, float] = setting({"RoadScene/train": 1.0}, _SHARES)  # each SET/SPLIT and its share of the crops
     val: list[str] = field(default_factory=list)  # validate on these SET/SPLIT ...
     hold_out: float = setting(0.0, SHARE_BELOW_ONE)  # ... and on this share of each training set, its last pairs
-    val_pairs: int = setting(20, at_least(1))  # the most pairs of one set to validate on
+    val_pairs: int = setting(20, at_least(1))  # the largest number of validation pairs from one set
     scale: float = setting(1.0, _SCALE)  # images are reduced to this share of their size before cropping
     crop: int = setting(256, at_least(32))
     zoom: tuple[float, float] = setting((0.75, 1.1), _ZOOM)  # image pixels per crop pixel, relative to the scale
     band: float = setting(0.33, SHARE)  # share of samples placed without regard to the warped image's black band
-    residual: float = setting(0.0, SHARE)  # share of samples nearly registered, as a matcher's second pass sees them
+    residual: float = setting(0.0, SHARE)  # share of nearly registered samples, as in the matcher's second pass
     quarter_turns: bool = False
-    rotation: float = 10.0  # this and the next three: see datasets/deformation.py
+    rotation: float = 10.0  # for this and the next three see Ranges in datasets/deformation.py
     translation: float = 0.05
     shear: float = 0.03
     elastic: float = 1.6
-    input: str = "vi"  # what stage SEG segments: vi, ir or fused (by the model of train.init)
+    input: str = "vi"  # the images that stage SEG segments: vi, ir or fused (by the model of train.init)
 
 
 def open_set(config: Data, name: str, labels: bool) -> PairSet:
     """Open the pairs of ``config.root/name`` (``SET/SPLIT``), with label maps if ``labels``.
 
-    Raises UserError if the folder is not there, or not laid out as ``python -m datasets.prepare`` does.
+    Raises UserError if the folder is missing or has another layout than that of ``python -m datasets.prepare``.
     """
     folder, reader = Path(config.root) / name, READERS.get(name.split("/")[0])
     if reader:
@@ -61,5 +61,5 @@ def open_set(config: Data, name: str, labels: bool) -> PairSet:
 
 
 def held_out(config: Data, count: int) -> int:
-    """Return how many of the ``count`` pairs of a training set, the last by name, are kept for validation."""
+    """Return the number of held-out pairs, the last by name, of a training set of ``count`` pairs."""
     return round(config.hold_out * count)

@@ -6,18 +6,18 @@ from torch import Tensor
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Average ``x`` over each sample's ``mask`` (broadcast to it, 0 to 1), then over the batch.
+    """Average ``x`` over each sample's ``mask`` (in [0, 1], broadcast to ``x``), then over the batch.
 
-    A sample with an empty mask counts 0. Sample by sample, so that a batch split among processes has the loss, and the
-    gradient, of the whole batch.
+    A sample with an empty mask counts as 0. Averaging per sample makes the loss and its gradient independent of how a
+    batch is split among processes.
     """
     mask = mask.expand_as(x)
     return ((x * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)).mean()
 
 
 def erode(mask: Tensor, radius: int) -> Tensor:
-    """Erode ``mask`` by a square of ``2 radius + 1`` pixels; beyond the frame it counts as set."""
-    # One axis after the other: bit for bit what the square gives, 3 (radius 5) to 8 times (radius 10) as fast.
+    """Erode ``mask`` by a square of ``2 radius + 1`` pixels; outside the frame it counts as set."""
+    # One axis after the other: bit-identical to the square, 3 (radius 5) to 8 times (radius 10) as fast.
     line = torch.ones(1, 2 * radius + 1, device=mask.device)
     return erosion(erosion(mask, line.mT), line)
 

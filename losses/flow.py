@@ -6,16 +6,16 @@ from torch import Tensor
 from losses.basics import masked_mean, second_differences
 from models.warping import pixel_grid, resize_flow
 
-# Later scales matter more; the last flow is the result.
+# Coarse to fine; the last flow is the result and weighs most.
 SCALE_WEIGHTS = (0.3, 0.5, 1.0)
 
 
 def epe(flows: list[Tensor], target: Tensor, valid: Tensor) -> Tensor:
     """Sum the Charbonnier end-point errors (EPE) of all scales, in pixels of the image: sum_s w_s mean_valid rho(e_s).
 
-    ``rho(e) = sqrt(|e|^2 + 0.01) - 0.1`` with e the difference to ``target`` ``(B, 2, H, W)``: the distance, quadratic
-    below a tenth of a pixel, where its gradient would not be defined. ``flows`` are coarse to fine, each in pixels of
-    its own scale; ``valid`` ``(B, 1, H, W)``.
+    ``rho(e) = sqrt(|e|^2 + 0.01) - 0.1`` with e the difference from ``target`` ``(B, 2, H, W)``; it is quadratic below
+    a tenth of a pixel, so its gradient is defined at 0. ``flows`` are coarse to fine, each in pixels of its own scale;
+    ``valid`` is ``(B, 1, H, W)``.
     """
     total = target.new_zeros(())
     for weight, flow in zip(SCALE_WEIGHTS, flows, strict=True):
@@ -31,11 +31,11 @@ def smoothness(flows: list[Tensor]) -> Tensor:
 
 
 def border(flow: Tensor, valid: Tensor) -> Tensor:
-    """Border suppression: average over ``valid`` the distance in pixels of ``p + flow(p)`` to the frame, 0 inside.
+    """Average the distance in pixels of ``p + flow(p)`` from the frame (0 inside) over ``valid``: border suppression.
 
-    ``valid`` ``(B, 1, H, W)`` marks the pixels whose true partner lies inside, where a warp must not fetch black from
-    outside. Per axis ``max(0, -x) + max(0, x - last)``; 0 for a flow that stays inside. The paper names such a term
-    without a formula; this one is ours.
+    The distance along an axis is ``max(0, -x) + max(0, x - last)``. ``valid`` ``(B, 1, H, W)`` marks the pixels whose
+    true partner is inside the frame, where the warp must not sample outside it. The paper names such a term without a
+    formula; this one is ours.
     """
     height, width = flow.shape[-2:]
     position = pixel_grid(height, width, like=flow) + flow

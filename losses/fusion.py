@@ -1,8 +1,7 @@
-"""Losses on the fused luminance: gradient, SSIM, intensity and consistency (paper, Sec. III-D), and two of our own.
+"""Losses on the fused luminance: gradient, SSIM, intensity, consistency (paper, Sec. III-D); selection, detail (ours).
 
-Ours are selection and detail. Images are ``(B, 1, H, W)`` in [0, 1]; ``mask`` ``(B, 1, H, W)`` is 1 where the sources
-show content. A pixel counts where the term's whole window lies inside the mask: the black beyond a warped image must
-not pass for an edge in it.
+Images are ``(B, 1, H, W)`` in [0, 1]; ``mask`` ``(B, 1, H, W)`` is 1 where the sources have content. A pixel counts
+only if the term's whole window is inside the mask, so that the black outside a warped image does not act as an edge.
 """
 
 import torch
@@ -14,22 +13,22 @@ from losses.basics import erode, masked_mean
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
 _C1, _C2 = 0.01**2, 0.03**2
 
-# IR is selected where its edges are stronger than VI's, and where it is brighter: windows (taps, sigma in pixels) of
-# either average, slopes of the sigmoid, the floor of an edge's strength, and the least lead in brightness.
+# IR is selected where its edges are stronger than VI's or where it is brighter. Windows (taps, sigma in pixels) of the
+# averages, slopes of the sigmoid, a floor added to the edge strengths, and the brightness lead that IR needs.
 _EDGES_WINDOW, _EDGES_SLOPE, _EDGES_FLOOR = (25, 4.0), 3.0, 1e-3
 _BRIGHTNESS_WINDOW, _BRIGHTNESS_SLOPE, _BRIGHTNESS_LEAD = (13, 2.0), 40.0, 0.1
 
-# The window of the local contrast (taps, sigma in pixels), and its floor, the contrast of an 8-bit image's noise.
+# Window of the local contrast (taps, sigma in pixels), and its floor, the noise level of 8-bit images.
 _CONTRAST_WINDOW, _CONTRAST_FLOOR = (9, 1.5), 0.01
 
 
 def sobel(image: Tensor) -> Tensor:
-    """Return ``|Gx| + |Gy|`` of the Sobel operator, edge pixels repeated, ``(B, 1, H, W)``."""
+    """Return ``|Gx| + |Gy|`` of the Sobel operator, edge pixels replicated, ``(B, 1, H, W)``."""
     return spatial_gradient(image, "sobel", normalized=False).abs().sum(dim=2)
 
 
 def _blur(x: Tensor, window: tuple[int, float]) -> Tensor:
-    """Blur ``x`` ``(B, C, H, W)`` by a Gaussian ``window`` (taps, sigma in pixels), edge pixels repeated."""
+    """Blur ``x`` ``(B, C, H, W)`` by a Gaussian ``window`` (taps, sigma in pixels), edge pixels replicated."""
     taps, sigma = window
     return gaussian_blur2d(x, taps, (sigma, sigma), border_type="replicate")
 
@@ -45,10 +44,10 @@ def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 
 
 def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Select region by region the source that shows more: 1 for IR, 0 for VI, soft in between, ``(B, 1, H, W)``.
+    """Compute the weight of IR in the selected image, ``(B, 1, H, W)``: ``sigmoid(3 log(E_ir / E_vi) + 40 (D - 0.1))``.
 
-    ``sigmoid(3 log(edges ir / edges vi) + 40 (ir - vi - 0.1))``, edges and images averaged inside ``mask`` by Gaussians
-    of sigma 4 and 2: IR where it is clearly brighter (people) or has edges that VI lacks (smoke, night), VI elsewhere
+    E is the edge strength (Sobel) and D the difference IR - VI, averaged inside ``mask`` by Gaussians of sigma 4 and 2.
+    This selects IR where it is clearly brighter (people) or has edges that VI lacks (smoke, night), and VI elsewhere
     (textures, skies).
     """
     edges = _average(torch.cat((sobel(ir), sobel(vi)), dim=1), erode(mask, 1), _EDGES_WINDOW)
@@ -58,22 +57,22 @@ def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 
 
 def _average(x: Tensor, mask: Tensor, window: tuple[int, float]) -> Tensor:
-    """Average ``x`` over ``mask`` inside a Gaussian window; 0 where the window holds nothing of the mask."""
+    """Average ``x`` over ``mask`` inside a Gaussian window; 0 where the window contains no pixel of the mask."""
     blurred = _blur(torch.cat((x * mask, mask), dim=1), window)
     return blurred[:, :-1] / blurred[:, -1:].clamp(min=1e-6)
 
 
 def selection(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Average ``| fused - selected |``; ours, the paper has no such term."""
+    """Average ``| fused - selected |``; ours, not in the paper."""
     return masked_mean((fused - _selected(ir, vi, mask)).abs(), mask)
 
 
 def detail(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     """Average ``| grad (fused - selected) | / (c + 0.01)``, c the local average of ``| grad selected |``; ours.
 
-    The gradient is the difference to the next pixel; c is averaged by a Gaussian of sigma 1.5. Divided by it, faint
-    texture counts as much as strong, as it does in FMI, VIF and Qabf: in the dark, errors of one gray level ruin these
-    and hardly change :func:`selection`.
+    The gradient is the difference from the next pixel; c is averaged by a Gaussian of sigma 1.5. Because of the
+    division, faint texture counts as much as strong texture, as it does in FMI, VIF and Qabf: in dark regions, errors
+    of one gray level spoil these metrics but hardly change :func:`selection`.
     """
     selected = _selected(ir, vi, mask)
     contrast = _differences(selected).abs().mean(dim=1, keepdim=True)
@@ -95,9 +94,9 @@ def _differences(x: Tensor) -> Tensor:
 
 
 def ssim_maps(image: Tensor, *others: Tensor) -> list[Tensor]:
-    """Compute the local SSIM of ``image`` with each of ``others``: 11x11 Gaussian, sigma 1.5, edges repeated.
+    """Compute the local SSIM of ``image`` with each of ``others``: 11x11 Gaussian, sigma 1.5, edge pixels replicated.
 
-    Ours, because :func:`kornia.metrics.ssim` mirrors the image at its edges: up to 0.5 off there.
+    :func:`kornia.metrics.ssim` mirrors the image at its edges, where its values differ by up to 0.5.
     """
     images = (image, *others)
     products = [x * x for x in images] + [image * x for x in others]
@@ -118,5 +117,5 @@ def ssim(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 
 
 def consistency(fused: Tensor, other: Tensor, mask: Tensor) -> Tensor:
-    """Average ``| fused - other |``: fusing (registered IR, VI) and (IR, registered VI) must give one image."""
+    """Average ``| fused - other |``: fusing (registered IR, VI) and (IR, registered VI) must yield the same image."""
     return masked_mean((fused - other).abs(), mask)

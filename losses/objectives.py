@@ -1,4 +1,4 @@
-"""The training recipes: which loss terms a stage has, and how they are weighted and added up.
+"""The training objectives: the loss terms of each stage, their weights and their sum.
 
 A term is a function, registered here under its name with its default weight. To add one, write the function in a file
 of :mod:`losses` and give it a line in the table of its kind; the config then knows ``loss.NAME``.
@@ -16,32 +16,32 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: the ``weight`` it has by default, and the ``function`` that computes it, a scalar."""
+    """A loss term: its default ``weight``, and the ``function`` that computes it, a scalar."""
 
     weight: float
     function: Callable[..., Tensor]
 
 
 def photometric_both(result: dict, batch: dict[str, Tensor]) -> Tensor:
-    """Compare both warped images with what they are in their counterparts."""
+    """Compute the photometric loss of both warped images against the undeformed images in their counterparts."""
     n = len(batch["ir"]) // 2
     targets = torch.cat((batch["ir"].roll(n, 0), batch["y"].roll(n, 0)))
     masks = torch.cat((batch["valid_ir2vi"], batch["valid_vi2ir"]))
     return photometric.photometric(torch.cat((result["warped_ir"], result["warped_vi"])), targets, masks)
 
 
-# The first n pairs have a deformed IR image, the others a deformed VI image. The registering field undoes the
-# deformation, as at test time; the other is the deformation itself.
+# The first n pairs have a deformed IR image, the others a deformed VI image. In each pair, the flow of one direction
+# undoes the deformation, as at test time; the flow of the other direction is the deformation itself.
 
 
 def epe_register(result: dict, batch: dict[str, Tensor]) -> Tensor:
-    """End-point error of the fields that undo the deformation."""
+    """Compute the EPE of the flows that undo the deformation."""
     n = len(batch["ir"]) // 2
     return _epe(result, batch, "ir2vi", slice(0, n)) + _epe(result, batch, "vi2ir", slice(n, None))
 
 
 def epe_deform(result: dict, batch: dict[str, Tensor]) -> Tensor:
-    """End-point error of the fields that are the deformation itself."""
+    """Compute the EPE of the flows that are the deformation itself."""
     n = len(batch["ir"]) // 2
     return _epe(result, batch, "ir2vi", slice(n, None)) + _epe(result, batch, "vi2ir", slice(0, n))
 
@@ -69,7 +69,7 @@ def consistency_of_counterparts(result: dict[str, Tensor]) -> Tensor:
 
 
 def with_auxiliary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
-    """Make of a loss of (logits, label) one of (result, label), which counts the auxiliary output a quarter."""
+    """Turn a loss of (logits, label) into a loss of (result, label): main output + 0.25 auxiliary output."""
 
     def both(result: dict[str, Tensor], label: Tensor) -> Tensor:
         return function(result["logits"], label) + 0.25 * function(result["auxiliary"], label)
@@ -92,8 +92,8 @@ FUSION_TERMS = {
     "gradient": Term(0.6, fusion.gradient),
     "ssim": Term(0.3, fusion.ssim),
     "intensity": Term(0.1, fusion.intensity),
-    "selection": Term(0.0, fusion.selection),  # ours: region by region the source that shows more
-    "detail": Term(0.0, fusion.detail),  # ours: its texture, faint or strong
+    "selection": Term(0.0, fusion.selection),  # ours: in each region, the intensities of the more informative source
+    "detail": Term(0.0, fusion.detail),  # ours: the texture of that source, relative to its local contrast
 }
 
 # Stage RF: functions of (result), see rf_objective.
@@ -110,9 +110,9 @@ Weights = dict[str, float]
 
 
 def loss_weights(**changes: float) -> Weights:
-    """Return the weight of every term, and of "fusion", by name: the defaults, with ``changes``.
+    """Return the weights of all terms and of "fusion" by name: the defaults, updated by ``changes``.
 
-    Raises ValueError for a name that is not among them.
+    Raises ValueError for an unknown name.
     """
     others = FUSION_TERMS | COUNTERPART_TERMS | SEMANTIC_TERMS | SEGMENTER_TERMS
     weights = {name: term.weight for name, term in MATCHING_TERMS.items()} | {"fusion": FUSION_WEIGHT}
@@ -132,8 +132,8 @@ def rf_objective(result: dict, batch: dict[str, Tensor], weights: Weights) -> di
     trained, ``fused``, its sources ``fused_ir`` and ``fused_vi``, and ``fused_valid``, all ``(2k, 1, H, W)``, the
     first k from (registered IR, VI), the others their counterparts from (IR, registered VI).
 
-    This and the other objectives leave a term of weight 0 out, with all that it alone would need; they raise UserError
-    if no term is left.
+    All objectives omit the terms of weight 0, whose inputs may then be missing; they raise UserError if no term is
+    left.
     """
     terms = (
         _weighted(MATCHING_TERMS, weights, result, batch)

@@ -1,4 +1,4 @@
-"""The photometric loss between a warped image and the same image as it should have become (paper, Sec. III-D)."""
+"""The photometric loss between a warped image and its undeformed counterpart (paper, Sec. III-D)."""
 
 from torch import Tensor
 
@@ -19,11 +19,11 @@ def standardise(image: Tensor, mask: Tensor) -> Tensor:
 def photometric(warped: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Return ``0.1 (L1 + L2)`` of blurred, standardised images + ``0.9 L1`` of second differences, inside ``mask``.
 
-    ``warped`` and ``target`` are gray images of one modality, ``mask`` is 1 where ``warped`` shows content, all
-    ``(B, 1, H, W)``, images in [0, 1]. The weights are the paper's; the blur is a Gaussian of sigma 2,
-    not kornia's: with its backward pass that takes 5 times as long for this whole term.
+    ``warped`` and ``target`` are gray images of one modality, ``mask`` is 1 where ``warped`` has content, all ``(B, 1,
+    H, W)``, images in [0, 1]. The weights are the paper's; the blur is a Gaussian of sigma 2. With kornia's blur the
+    term takes 5 times as long, including the backward pass.
     """
-    # Outside the mask both images are black alike, so that no blur carries a difference inwards.
+    # Outside the mask both images are set to black, so that the blur carries no difference into the mask.
     warped, target = warped * mask, target * mask
     kernel = gaussian_kernel(*_BLUR)
     smooth = [standardise(blur(image, kernel, border="replicate"), mask) for image in (warped, target)]
@@ -33,7 +33,7 @@ def photometric(warped: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         mask[:, :, 2:] * mask[:, :, 1:-1] * mask[:, :, :-2],
         mask[:, :, :, 2:] * mask[:, :, :, 1:-1] * mask[:, :, :, :-2],
     )
-    # Second differences are linear: that of the difference is the difference of theirs.
+    # Second differences are linear, so those of the difference image suffice.
     along_y, along_x = second_differences(warped - target)
-    structure = masked_mean(along_y.abs(), inside_y) + masked_mean(along_x.abs(), inside_x)
-    return 0.1 * appearance + 0.9 * structure
+    curvature = masked_mean(along_y.abs(), inside_y) + masked_mean(along_x.abs(), inside_x)
+    return 0.1 * appearance + 0.9 * curvature

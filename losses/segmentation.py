@@ -1,8 +1,8 @@
 """Losses on segmentations: Lovasz-softmax, and cross-entropy with online hard example mining.
 
-``logits`` are ``(B, C, H, W)``; ``label`` ``(B, H, W)`` int64 holds classes 0..C-1, or ``ignore`` where a pixel has no
-influence. The loss of a batch is the mean of its images' losses; an image without a counted pixel has loss 0. All is
-computed in float32 at least, also under autocast.
+``logits`` are ``(B, C, H, W)``; ``label`` ``(B, H, W)`` int64 holds classes 0..C-1, or ``ignore`` for pixels that do
+not count. The loss of a batch is the mean of its images' losses; an image without a counted pixel has loss 0.
+Everything is computed in at least float32, also under autocast.
 """
 
 import math
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 def lovasz_softmax(logits: Tensor, label: Tensor, ignore: int = 255) -> Tensor:
-    """The Lovasz extension of 1 - IoU, mean over the classes labelled in an image (Berman et al., CVPR 2018, Eq. 11).
+    """Compute Lovasz-softmax, averaged over the classes labelled in an image (Berman et al., CVPR 2018, Eq. 11).
 
-    For class c with probabilities p, the errors ``m_i = 1 - p_i`` where the label is c and ``p_i`` elsewhere, sorted
-    to descend, give ``sum_i m_i (J_i - J_{i-1})``: J_i = 1 - IoU (J_0 = 0) if the i pixels of largest error were wrong
-    and all others right. With probabilities 0 and 1 this is 1 - IoU itself. Ours, because
-    :func:`kornia.losses.lovasz_softmax_loss` counts classes that are not in the image and ignores no label.
+    For class c with probabilities p, the errors are ``m_i = 1 - p_i`` where the label is c and ``p_i`` elsewhere, in
+    descending order. The loss is ``sum_i m_i (J_i - J_{i-1})``, where J_i is 1 - IoU if exactly the i pixels of largest
+    error were wrong, and J_0 = 0. For probabilities 0 and 1 it equals 1 - IoU. Unlike this function,
+    :func:`kornia.losses.lovasz_softmax_loss` counts classes that are not in the image and has no ignore label.
     """
     batch, classes = logits.shape[:2]
     probability = _at_least_float32(logits).softmax(dim=1).flatten(2)
@@ -27,7 +27,7 @@ def lovasz_softmax(logits: Tensor, label: Tensor, ignore: int = 255) -> Tensor:
     truth = (label == torch.arange(classes, device=label.device)[None, :, None]) & counted
     present = truth.any(dim=2)
 
-    # One row per image and class in it. Ignored pixels come last, where J is 1 already and their weight hence 0.
+    # One row per image and labelled class. Ignored pixels come last, where J is 1 already, so their weight is 0.
     errors = torch.where(counted, (truth.to(probability) - probability).abs(), -1)[present]
     errors, order = errors.sort(dim=1, descending=True)
     hits = truth[present].gather(1, order).to(errors)
@@ -40,10 +40,10 @@ def lovasz_softmax(logits: Tensor, label: Tensor, ignore: int = 255) -> Tensor:
 def ohem_cross_entropy(
     logits: Tensor, label: Tensor, threshold: float = 0.7, share: float = 1 / 16, ignore: int = 255
 ) -> Tensor:
-    """Cross-entropy over hard pixels only (Shrivastava et al., CVPR 2016; as BiSeNet and SeAFusion train with it).
+    """Compute the cross-entropy over hard pixels (OHEM, Shrivastava et al., CVPR 2016), as BiSeNet and SeAFusion do.
 
-    ``mean_{i in S} -log p_i`` with p_i the probability of pixel i's label and S the pixels with ``p_i < threshold``,
-    but at least the ``share`` of the image's counted pixels with the smallest p_i.
+    The loss is ``mean_{i in S} -log p_i``, where p_i is the probability of pixel i's label and S contains the pixels
+    with ``p_i < threshold``, but at least a ``share`` of the image's counted pixels, those with the smallest p_i.
     """
     losses = F.cross_entropy(_at_least_float32(logits), label, ignore_index=ignore, reduction="none").flatten(1)
     # Ignored pixels have loss 0 and come last, beyond the share of the counted ones.

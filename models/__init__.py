@@ -1,6 +1,6 @@
-"""The networks of SuperFusion, the registration of pairs, and the front door to both; imports utils/ below it alone.
+"""The networks of SuperFusion, the registration of pairs, and the pipeline over both; imports only utils/.
 
-Start at ``superfusion.py``, the paper's figure; ``pipeline.py`` is what a user calls.
+Start at ``superfusion.py``, the paper's Fig. 2; ``pipeline.py`` is the interface for users.
 """
 
 from models.bisenet import BiSeNet

@@ -1,7 +1,7 @@
-"""SeAFusion's BiSeNet: the segmenter behind the semantic loss (Tang et al., Information Fusion 2022).
+"""SeAFusion's BiSeNet, the segmenter of the semantic loss (Tang et al., Information Fusion 2022).
 
 Classes: 0 background, 1 car, 2 person, 3 bike, 4 curve, 5 car stop, 6 guardrail, 7 colour cone, 8 bump; 255 ignored.
-Module names are those of the released file, which therefore loads without renaming.
+Modules are named as in the released file, which therefore loads without renaming.
 """
 
 import torch
@@ -24,7 +24,7 @@ class ConvBN(nn.Module):
 
 
 class AttentionRefinement(nn.Module):
-    """A 3x3 convolution whose channels are weighted by their global average through a sigmoid gate (ARM)."""
+    """Attention refinement module (ARM): 3x3 convolution, then a sigmoid gate per channel from its global average."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -42,11 +42,11 @@ def backbone() -> nn.Module:
 
     It maps an image to a dictionary of features: "f8" at 1/8 (128 channels), "f16" at 1/16 (256), "f32" at 1/32 (512).
     """
-    # Imported here: torchvision takes longer to load than all the rest, and only the segmenter needs it.
+    # Imported here because torchvision loads slowly and only the segmenter needs it.
     from torchvision.models import resnet18
     from torchvision.models._utils import IntermediateLayerGetter
 
-    # create_feature_extractor gives the same network, but tracing it takes 0.1 s.
+    # create_feature_extractor builds the same network, but its tracing takes 0.1 s.
     return IntermediateLayerGetter(resnet18(weights=None), {"layer2": "f8", "layer3": "f16", "layer4": "f32"})
 
 
@@ -55,7 +55,7 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 class ContextPath(nn.Module):
-    """Merges the backbone's three scales at 1/8; returns that (128 channels) and the refined 1/16 features."""
+    """Merge the backbone's three scales; returns the merged 1/8 and the refined 1/16 features, 128 channels each."""
 
     def __init__(self):
         super().__init__()
@@ -99,9 +99,9 @@ class Head(nn.Module):
 
 
 class BiSeNet(nn.Module):
-    """The segmentation network; nothing is downloaded at construction."""
+    """Bilateral segmentation network with a main and an auxiliary output; its construction downloads nothing."""
 
-    compile_convolutions = nn.Module.compile  # it has nothing else
+    compile_convolutions = nn.Module.compile  # the network consists of convolutions only
 
     def __init__(self, num_classes: int = 9):
         super().__init__()
@@ -111,7 +111,7 @@ class BiSeNet(nn.Module):
         self.conv_out16 = Head(128, 64, num_classes)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """RGB ``(B, 3, H, W)`` in [0, 1] to logits and auxiliary logits, both ``(B, num_classes, H, W)``."""
+        """Map RGB ``(B, 3, H, W)`` in [0, 1] to logits and auxiliary logits, both ``(B, num_classes, H, W)``."""
         merged, a16 = self.cp(image)
         size = image.shape[-2:]
         logits, auxiliary = (

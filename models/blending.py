@@ -8,26 +8,26 @@ from models.results import Registration
 from models.warping import content_mask, warp
 from utils.colour import luminance
 
-# The fusion network's convolutions carry the black beyond the border of the registered image this far inwards; there
-# the visible image stays. Over twice the second number of pixels it then fades into the fused image.
+# Pixels. Up to BORDER pixels inside the border of the registered image the visible image is kept, since there the
+# fusion network's convolutions also see the black outside. The next 2 FADE pixels are a linear ramp to the fused image.
 BORDER, FADE = 4, 6
 
 
 def share_of_fused(ir: Tensor, registration: Registration) -> Tensor:
-    """``(B, 1, H, W)``: 1 where the registered image has content, falling to 0 before it ends.
+    """Compute the blending weight of the fused image, ``(B, 1, H, W)``: 1 inside the registered content, 0 outside.
 
-    It ends at the border of the warp and at a black band that ``ir`` ``(B, 1 or 3, H, W)``, the image as given, brought
-    along.
+    The weight falls to 0 before the content ends: at the border of the warp, and at a black band that the input ``ir``
+    ``(B, 1 or 3, H, W)`` already had.
     """
     content = warp(content_mask(luminance(ir)), registration.flow_ir2vi) > 0.999
     inside = (registration.valid * content).float()
-    reach = BORDER + FADE
+    radius = BORDER + FADE
     # Erosion by a square, one axis after the other.
-    outside = F.max_pool2d(1 - inside, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
-    outside = F.max_pool2d(outside, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    outside = F.max_pool2d(1 - inside, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+    outside = F.max_pool2d(outside, (1, 2 * radius + 1), stride=1, padding=(0, radius))
     return F.avg_pool2d(1 - outside, 2 * FADE + 1, stride=1, padding=FADE, count_include_pad=False)
 
 
 def blend(fused: Tensor, vi: Tensor, share: Tensor) -> Tensor:
-    """``fused`` ``(B, 3, H, W)`` by its ``share`` ``(B, 1, H, W)``, ``vi`` ``(B, 1 or 3, H, W)`` for the rest."""
+    """Return ``share fused + (1 - share) vi``; ``fused`` is ``(B, 3, H, W)``, ``share`` ``(B, 1, H, W)``."""
     return torch.lerp(vi.expand_as(fused), fused, share.to(fused.dtype))

@@ -1,4 +1,4 @@
-"""Build a SuperFusion from the names of its networks, as a config's ``model`` and a checkpoint's metadata give them."""
+"""Build a SuperFusion from the names and arguments of its networks, as in configs (``model``) and checkpoints."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from models.fusion_net import FusionNet
 from models.published import PublishedMatcher, published_superfusion
 from models.superfusion import SuperFusion
 
-# A network of your own is a class with the interface of these, and an attribute ``architecture`` that holds its
-# arguments; add it here and name it in the config: model: {fusion: {kind: MyFusion, width: 32}}.
+# To add a network, write a class with the interface of these and an attribute ``architecture`` that holds its
+# arguments; register it here and name it in the config: model: {fusion: {kind: MyFusion, width: 32}}.
 MATCHERS: dict[str, type[nn.Module]] = {"DenseMatcher": DenseMatcher, "PublishedMatcher": PublishedMatcher}
 FUSIONS: dict[str, type[nn.Module]] = {"FusionNet": FusionNet}
 
-# Keys of checkpoints written before the networks were chosen by name: arguments of the matcher, all in one dictionary.
+# Earlier checkpoints do not name their networks: these keys are arguments of the matcher, beside ``passes``.
 _MATCHER_KEYS = ("correlation", "cost_dilation", "cost_sigma", "inputs")
 
 
@@ -24,11 +24,11 @@ def build_superfusion(
     fusion: dict[str, Any] | None = None,
     passes: list[float] | None = None,
 ) -> SuperFusion:
-    """The SuperFusion that a config's ``model`` describes; without arguments our default.
+    """Build the SuperFusion that a config's ``model`` describes; without arguments, the project's default.
 
-    ``matcher`` and ``fusion`` hold ``kind``, a name of :data:`MATCHERS` and :data:`FUSIONS`, and arguments of that
-    class; what is not given is the default. ``published=True`` gives
-    :func:`models.published.published_superfusion` and goes with nothing else.
+    ``matcher`` and ``fusion`` hold ``kind``, a name in :data:`MATCHERS` or :data:`FUSIONS`, and arguments of that
+    class; omitted ones take their defaults. ``published=True`` builds
+    :func:`models.published.published_superfusion` and excludes all other arguments.
 
     Raises ValueError or TypeError for an unknown kind or argument.
     """
@@ -41,7 +41,7 @@ def build_superfusion(
 
 
 def architecture(model: nn.Module) -> dict[str, Any]:
-    """The arguments that rebuild ``model``: those of :func:`build_superfusion`, or another network's own."""
+    """Return the arguments that rebuild ``model``: of :func:`build_superfusion`, or of another network's class."""
     if not isinstance(model, SuperFusion):
         return model.architecture  # type: ignore[return-value]
     return {
@@ -52,7 +52,7 @@ def architecture(model: nn.Module) -> dict[str, Any]:
 
 
 def from_metadata(saved: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of :func:`build_superfusion` from a checkpoint's ``architecture``, of today or of before."""
+    """Convert a checkpoint's ``architecture``, current or earlier format, to arguments of :func:`build_superfusion`."""
     if "correlation" not in saved:
         return saved
     if saved["published"]:

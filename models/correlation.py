@@ -1,7 +1,7 @@
-"""Cost volumes: every target feature compared with the source features around it.
+"""Cost volumes: the similarity of every target feature to the source features around it.
 
-The local correlation multiplies rows by rows, seven times, in place of 49 products of whole maps with shifted ones:
-several times faster in both directions.
+The local correlation is computed by seven batched products of rows instead of 49 products of shifted feature maps,
+which makes the forward and the backward pass several times faster.
 """
 
 import torch
@@ -12,9 +12,9 @@ from torch.autograd.function import once_differentiable
 from models.forms import has_forms
 from models.layers import blur, gaussian_kernel
 
-SEARCH_RADIUS = 3  # a neighbourhood has 2 x 3 + 1 = 7 source features on either axis
+SEARCH_RADIUS = 3  # a neighbourhood has 2 x 3 + 1 = 7 source features along each axis
 
-# Columns of a row that are multiplied at once: small wastes less on pairs that lie too far apart, large is faster.
+# Columns per row block: a larger block multiplies faster, but computes more products beyond the search radius.
 _TILE = 32
 
 
@@ -22,12 +22,12 @@ _TILE = 32
 def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
     """Compare every target feature with a 7x7 neighbourhood of the blurred source features.
 
-    ``src`` and ``tgt`` are ``(B, C, H, W)``; the neighbours stand ``dilation`` pixels apart; the blur has ``sigma``
-    and about twice that on either side. Returns ``(B, 49, H, W)``, row by row from the upper left neighbour:
+    ``src`` and ``tgt`` are ``(B, C, H, W)``; neighbours are ``dilation`` pixels apart; the blur is a Gaussian of
+    ``sigma``, cut off at about 2 sigma. Returns ``(B, 49, H, W)``, row by row from the upper left neighbour:
     ``correlation="squared"`` is the mean squared difference over channels, "cosine" the cosine similarity.
     """
     src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
-    # Under autocast too: whole features are compared, and small differences matter.
+    # In float32 under autocast too: small differences between features matter.
     with torch.autocast(src.device.type, enabled=False):
         if correlation == "cosine":
             src, tgt = F.normalize(src, dim=1), F.normalize(tgt.float(), dim=1)
@@ -36,7 +36,7 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
 
 
 def _squared_differences(src: Tensor, tgt: Tensor, dilation: int) -> Tensor:
-    """The mean over channels of (s - t)^2, as s^2 - 2 s t + t^2; the source is zero outside."""
+    """Compute the mean over channels of (s - t)^2 as s^2 - 2 s t + t^2; the source is zero outside its frame."""
     span, reach = 2 * SEARCH_RADIUS + 1, SEARCH_RADIUS * dilation
     energy = F.unfold(src.square().mean(dim=1, keepdim=True), span, dilation=dilation, padding=reach)
     product = local_correlation(src, tgt, SEARCH_RADIUS, dilation) / src.shape[1]
@@ -44,20 +44,20 @@ def _squared_differences(src: Tensor, tgt: Tensor, dilation: int) -> Tensor:
 
 
 def local_correlation(src: Tensor, tgt: Tensor, radius: int, dilation: int) -> Tensor:
-    """``sum_c src_c(p + dilation n) tgt_c(p)`` for the ``(2 radius + 1)^2`` whole offsets n, differentiable once.
+    """Compute ``sum_c src_c(p + dilation n) tgt_c(p)`` for the ``(2 radius + 1)^2`` integer offsets n.
 
     ``src`` and ``tgt`` are ``(B, C, H, W)``, zero outside; returns ``(B, (2 radius + 1)^2, H, W)``, row by row from the
-    upper left offset.
+    upper left offset. Differentiable once.
     """
     return _Correlation.apply(src, tgt, radius, dilation)
 
 
-def _tiles(padded: Tensor, reach: int) -> Tensor:
-    """Windows ``(B, H, tiles, tile + 2 reach, C)`` of rows ``(B, H, tiles * tile + 2 reach, C)``; a view."""
+def _row_windows(padded: Tensor, reach: int) -> Tensor:
+    """View rows ``(B, H, tiles * tile + 2 reach, C)`` as overlapping windows ``(B, H, tiles, tile + 2 reach, C)``."""
     return padded.unfold(2, _TILE + 2 * reach, _TILE).transpose(3, 4)
 
 
-def _band(products: Tensor, radius: int, dilation: int) -> Tensor:
+def _diagonals(products: Tensor, radius: int, dilation: int) -> Tensor:
     """View the entries ``[i, i + dilation k]`` of ``(..., tile, tile + 2 reach)`` as ``(..., tile, 2 radius + 1)``."""
     strides = products.stride()
     shape = (*products.shape[:-1], 2 * radius + 1)
@@ -74,9 +74,9 @@ class _Correlation(torch.autograd.Function):
         rows = F.pad(tgt.permute(0, 2, 3, 1), (0, 0, 0, spare)).unflatten(2, (-1, _TILE))
         costs = tgt.new_empty(batch, span, span, height, width + spare)
         for k in range(span):
-            window = _tiles(padded[:, k * dilation : k * dilation + height], reach)
-            band = _band(rows @ window.transpose(3, 4), radius, dilation)  # (B, H, tiles, tile, span)
-            costs[:, k] = band.flatten(2, 3).permute(0, 3, 1, 2)
+            window = _row_windows(padded[:, k * dilation : k * dilation + height], reach)
+            products = _diagonals(rows @ window.transpose(3, 4), radius, dilation)  # (B, H, tiles, tile, span)
+            costs[:, k] = products.flatten(2, 3).permute(0, 3, 1, 2)
         ctx.save_for_backward(padded, rows)
         ctx.shape, ctx.radius, ctx.dilation = tgt.shape, radius, dilation
         return costs[..., :width].flatten(1, 2)
@@ -93,11 +93,11 @@ class _Correlation(torch.autograd.Function):
         grad_padded, grad_rows = torch.zeros_like(padded), torch.zeros_like(rows)
         products = grad.new_zeros(batch, height, tiles, _TILE, _TILE + 2 * reach)
         for k in range(span):
-            here = slice(k * dilation, k * dilation + height)
-            _band(products, radius, dilation).copy_(grad[:, k].permute(0, 2, 3, 4, 1))
-            grad_rows += products @ _tiles(padded[:, here], reach)
+            shifted = slice(k * dilation, k * dilation + height)
+            _diagonals(products, radius, dilation).copy_(grad[:, k].permute(0, 2, 3, 4, 1))
+            grad_rows += products @ _row_windows(padded[:, shifted], reach)
             parts = products.transpose(3, 4) @ rows  # (B, H, tiles, tile + 2 reach, C); neighbours overlap
             for t in range(tiles):
-                grad_padded[:, here, t * _TILE : (t + 1) * _TILE + 2 * reach] += parts[:, :, t]
+                grad_padded[:, shifted, t * _TILE : (t + 1) * _TILE + 2 * reach] += parts[:, :, t]
         grad_src = grad_padded[:, reach : reach + height, reach : reach + width].permute(0, 3, 1, 2)
         return grad_src, grad_rows.flatten(2, 3)[:, :, :width].permute(0, 3, 1, 2), None, None

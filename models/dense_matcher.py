@@ -1,7 +1,8 @@
-"""DenseMatcher: a dense, multi-scale registration field between an IR and a VI image (SuperFusion, Sec. III-B).
+"""DenseMatcher: estimate a dense flow between an IR and a VI image, coarse to fine (SuperFusion, Sec. III-B).
 
-A feature pyramid gives features at 1/2, 1/4 and 1/8. A flow is estimated at 1/8, refined by a residual at 1/4
-and once more at 1/2, and upsampled to full size. All flows follow the convention of ``models/warping.py``.
+A feature pyramid yields features at 1/2, 1/4 and 1/8 of the resolution. A flow is estimated at 1/8, refined by a
+residual at 1/4 and another at 1/2, and upsampled to full size. All flows follow the convention of
+``models/warping.py``.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ _FLOW_LIMIT = 300.0
 
 
 class Stem(nn.Module):
-    """Four convolutions 3-8-8-16-16 at full resolution; those that keep the channel count are residual."""
+    """Four convolutions 3-8-8-16-16 at full resolution; the second and the fourth have a residual connection."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +29,7 @@ class Stem(nn.Module):
         self.residual2 = ConvBlock(16, 16, dilation=4, norm="instance", slope=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` to ``(B, 16, H, W)``."""
+        """Map ``(B, 3, H, W)`` to ``(B, 16, H, W)``."""
         x = self.lift1(x)
         x = x + self.residual1(x)
         x = self.lift2(x)
@@ -36,7 +37,7 @@ class Stem(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """A stem for each modality, then three shared stages, each halving the resolution."""
+    """One stem per modality, then three shared stages, each of which halves the resolution."""
 
     def __init__(self):
         super().__init__()
@@ -51,7 +52,7 @@ class FeaturePyramid(nn.Module):
         )
 
     def forward(self, image: Tensor, modality: str) -> list[Tensor]:
-        """Features of ``image`` ``(B, 3, H, W)`` of ``modality`` "ir" or "vi".
+        """Extract features from ``image`` ``(B, 3, H, W)`` of ``modality`` "ir" or "vi".
 
         Returns ``(B, 32, H/2, W/2)``, ``(B, 64, H/4, W/4)`` and ``(B, 128, H/8, W/8)``, sizes rounded up.
         """
@@ -64,7 +65,7 @@ class FeaturePyramid(nn.Module):
 
 
 class FlowEstimator(nn.Module):
-    """A flow residual from source and target features of one scale (at 1/8 with 128 channels, at 1/4 with 64)."""
+    """Estimate a flow from source and target features of one scale (1/8 with 128 channels, 1/4 with 64)."""
 
     def __init__(self, channels: int, dilation: int, correlation: str, cost_dilation: int, cost_sigma: float):
         super().__init__()
@@ -83,7 +84,7 @@ class FlowEstimator(nn.Module):
         self.register_buffer("kernel", gaussian_kernel(13, 3.0), persistent=False)
 
     def forward(self, src: Tensor, tgt: Tensor) -> Tensor:
-        """``src``, ``tgt`` ``(B, C, h, w)`` to the flow ``(B, 2, h, w)`` from target to source, in feature pixels."""
+        """Map ``src``, ``tgt`` ``(B, C, h, w)`` to the flow ``(B, 2, h, w)`` from tgt to src, in feature pixels."""
         src, tgt = self.project(src), self.project(tgt)
         context = self.compress(torch.cat((src, tgt), dim=1))
         cost = cost_volume(src, tgt, **self.cost_options)
@@ -92,7 +93,7 @@ class FlowEstimator(nn.Module):
 
 
 class FlowRefiner(nn.Module):
-    """The last residual, at 1/2 resolution, from features and the flow so far."""
+    """Refine a flow at 1/2 resolution by a residual estimated from the features and the flow itself."""
 
     def __init__(self, channels: int = 32):
         super().__init__()
@@ -116,7 +117,7 @@ class FlowRefiner(nn.Module):
 
 
 class DenseMatcher(nn.Module):
-    """Registration fields between an IR and a VI image, in one direction or both.
+    """Estimate the flows between an IR and a VI image, in one direction or both.
 
     ``correlation`` ("cosine" or "squared"), ``cost_dilation`` and ``cost_sigma`` shape the cost volumes
     (:func:`models.correlation.cost_volume`); ``inputs`` is "structural"
@@ -149,9 +150,9 @@ class DenseMatcher(nn.Module):
     def forward(self, ir: Tensor, vi: Tensor, directions: Sequence[str] = ("ir2vi",)) -> dict[str, list[Tensor]]:
         """Estimate the flows between ``ir`` and ``vi``, both ``(B, 3, H, W)`` in [0, 1], H and W at least 32.
 
-        Returns for each of ``directions`` ("ir2vi" warps IR onto VI's frame, "vi2ir" the other way round) the
-        flows after the scales 1/8, 1/4 and 1/2, coarse to fine, each ``(B, 2, h, w)`` in pixels of its scale; the
-        last one is upsampled to full size, ``(B, 2, H, W)``, and is the result.
+        Returns, for each of ``directions`` ("ir2vi" warps IR onto VI's frame, "vi2ir" the reverse), the flows of the
+        scales 1/8, 1/4 and 1/2, coarse to fine, ``(B, 2, h, w)`` in pixels of their scale; the last one is upsampled
+        to full size, ``(B, 2, H, W)``, and is the result.
         """
         size = vi.shape[-2:]
         if self.structural:
@@ -164,11 +165,11 @@ class DenseMatcher(nn.Module):
         return flows
 
     def compile_convolutions(self) -> None:
-        """Hand the pyramid to torch.compile; cost volumes have fast forms of their own."""
+        """Compile the pyramid with torch.compile; the cost volumes are optimised by hand."""
         self.pyramid.compile()
 
     def match(self, src: list[Tensor], tgt: list[Tensor], size: Sequence[int]) -> list[Tensor]:
-        """Flows from target to source features, coarse to fine; see :meth:`forward`."""
+        """Estimate the flows from target to source features, coarse to fine; see :meth:`forward`."""
         half, quarter = (feature.shape[-2:] for feature in tgt[:2])
 
         flow8 = self.coarse(src[2], tgt[2])

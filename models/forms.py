@@ -1,7 +1,7 @@
-"""Other forms of an operation: the same function of the same arguments, computed in another way.
+"""Alternative implementations ("forms") of an operation: same arguments, same result.
 
-An operation that is marked with :func:`has_forms` computes as it is written, unless it is called inside
-:func:`computed_as`. The yardstick of the benchmark and the ONNX export replace operations so; no network knows of it.
+An operation decorated with :func:`has_forms` runs its own code unless it is called inside :func:`computed_as`. The
+benchmark's baseline and the ONNX export replace operations in this way, without a change to any network.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ _forms: ContextVar[Mapping[str, Callable]] = ContextVar("forms", default=_NONE)
 
 
 def has_forms(operation: Callable) -> Callable:
-    """Let :func:`computed_as` replace ``operation``, by its name."""
+    """Decorate ``operation`` so that :func:`computed_as` can replace it by name."""
 
     @wraps(operation)
     def computed(*args, **options):
@@ -26,7 +26,7 @@ def has_forms(operation: Callable) -> Callable:
 
 @contextmanager
 def computed_as(forms: Mapping[str, Callable]) -> Iterator[None]:
-    """Within it the operations named in ``forms`` are computed by the functions given there."""
+    """Replace, inside ``with``, the operations named in ``forms`` by the functions they map to."""
     token = _forms.set(forms)
     try:
         yield

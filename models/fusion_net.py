@@ -1,4 +1,4 @@
-"""FusionNet: fuses the luminance of a registered IR and a VI image through GSAM (paper, Sec. III-C)."""
+"""FusionNet: fuse the luminances of a registered IR and a VI image with attention (paper, Sec. III-C)."""
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,12 @@ class FusionNet(nn.Module):
         self.decoder = nn.Sequential(*_convolutions(32, 16, 16, 8), ConvBlock(8, 1, bias=True), nn.Tanh())
 
     def compile_convolutions(self) -> None:
-        """Hand the plain convolutions to torch.compile; the scans of the attention have fast forms of their own."""
+        """Compile the encoders and the decoder with torch.compile; the scans of GSAM have optimised backends."""
         for part in (self.encoder_ir, self.encoder_vi, self.decoder):
             part.compile()
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse the luminances ``ir`` and ``vi``, both ``(B, 1, H, W)`` in [0, 1]; returns the same."""
+        """Fuse the luminances ``ir`` and ``vi``, both ``(B, 1, H, W)`` in [0, 1]; same shape and range."""
         f_ir, f_vi = self.encoder_ir(ir), self.encoder_vi(vi)
         attention = self.gsam(torch.cat((f_ir, f_vi), dim=1))
         fused = attention * f_ir + (1 - attention) * f_vi

@@ -16,19 +16,18 @@ class DirectionalScan(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(DIRECTIONS), channels))
 
     def forward(self, x: Tensor, direction_weights: Tensor | None) -> Tensor:
-        """``(B, C, H, W)`` to its scans ``(B, 4C, H, W)``, each times its direction's weight ``(B, 4, 1, H, W)``."""
+        """Scan ``(B, C, H, W)`` to ``(B, 4C, H, W)``, each direction times its weight in ``(B, 4, 1, H, W)``."""
         scans = scan(x, self.weight, self.bias)
         if direction_weights is not None:
-            # In place where no gradient is wanted: four times the memory of x is not allocated a second time.
+            # In place where no gradient is needed, to avoid a second tensor of four times the size of x.
             scans = scans * direction_weights if scans.requires_grad else scans.mul_(direction_weights)
         return scans.flatten(1, 2)
 
 
 class GSAM(nn.Module):
-    """Attention for IR from both modalities' features, with context from the whole image.
+    """Attention weights for the IR features, from both modalities' features and context from the whole image.
 
-    ``published=True`` leaves out the two sigmoids and does not apply the direction weights, as in the released
-    files.
+    ``published=True`` omits the two sigmoids and does not apply the direction weights, as in the released code.
     """
 
     def __init__(self, channels: int = 32, published: bool = False):
@@ -47,7 +46,7 @@ class GSAM(nn.Module):
         self.context_out = ConvBlock(channels, channels, bias=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features ``(B, 2C, H, W)`` to the attention map A ``(B, C, H, W)``, in [0, 1] unless published."""
+        """Map features ``(B, 2C, H, W)`` to the attention map A ``(B, C, H, W)``, in [0, 1] unless published."""
         weights = None if self.published else torch.sigmoid(self.direction_weights(features)).unsqueeze(2)
         x = self.context_in(features)
         x = self.between(self.scan1(x, weights))

@@ -6,16 +6,16 @@ from torch import Tensor, nn
 
 from models.forms import has_forms
 
-# On a CPU, images with at most this many channels are filtered one axis after the other as rows in memory: several
-# times faster than a depthwise convolution of so few channels.
+# On a CPU, images with at most this many channels are filtered along contiguous columns, several times faster than by a
+# depthwise convolution.
 _FEW_CHANNELS = 4
 
 
 class ConvBlock(nn.Sequential):
     """3x3 convolution, then an optional normalisation and activation; keeps the size unless ``stride`` > 1.
 
-    ``norm`` is None, "instance" or "batch", both without affine parameters; ``bias`` gives the convolution one.
-    ``slope`` is LeakyReLU's negative slope (0 gives ReLU), None leaves the activation out.
+    ``norm`` is None, "instance" or "batch", both without affine parameters; ``bias`` adds a bias to the convolution.
+    ``slope`` is LeakyReLU's negative slope (0 for ReLU); None omits the activation.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ConvBlock(nn.Sequential):
 
 
 def gaussian_kernel(size: int, sigma: float) -> Tensor:
-    """A normalised 1-D Gaussian of ``size`` taps (odd), float32."""
+    """Return a 1-D Gaussian of ``size`` taps (odd) whose sum is 1, float32."""
     x = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     return kernel / kernel.sum()
@@ -51,16 +51,16 @@ def gaussian_kernel(size: int, sigma: float) -> Tensor:
 def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
     """Filter every channel of ``x`` ``(B, C, H, W)`` with the 1-D ``kernel`` along y, then along x, in float32.
 
-    ``border`` is what lies outside: "zero" or "replicate". :func:`kornia.filters.gaussian_blur2d` gives the same in 2.3
-    times the time for 32 channels and, with the gradient, in 20 times for one.
+    ``border`` is the padding, "zero" or "replicate". :func:`kornia.filters.gaussian_blur2d` computes the same in 2.3
+    times the time for 32 channels and, with the gradient, in 20 times the time for one.
     """
-    # Under autocast too: reduced precision would show in the flow, and depthwise bfloat16 filters are slow.
+    # In float32 under autocast too: lower precision is visible in the flow, and depthwise bfloat16 filters are slow.
     with torch.autocast(x.device.type, enabled=False):
         return _filter(x.float(), kernel.to(x.device), border)
 
 
 def _filter(x: Tensor, kernel: Tensor, border: str) -> Tensor:
-    # Depthwise filters of other memory layouts are many times slower on a CPU.
+    # Depthwise filters are many times slower on a CPU in other memory layouts.
     x = x.contiguous()
     half = kernel.numel() // 2
     padding = half
@@ -78,7 +78,7 @@ def _filter(x: Tensor, kernel: Tensor, border: str) -> Tensor:
 
 
 def _filter_columns(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
-    """Filter ``x`` ``(N, H, W)``, contiguous, along H: a depthwise filter whose channels are the columns."""
+    """Filter ``x`` ``(N, H, W)``, contiguous, along H by a depthwise convolution whose channels are the columns."""
     columns = x.shape[2]
     x = x.transpose(1, 2)[..., None]
     x = F.conv2d(x, kernel.view(1, 1, -1, 1).expand(columns, 1, -1, 1), padding=(padding, 0), groups=columns)

@@ -1,4 +1,4 @@
-"""The front door: from two images, as tensors or as files, to the registered and the fused one."""
+"""The user's interface: from an IR and a VI image, as tensors or files, to the registered and the fused image."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ MAX_SIDE = 1024
 
 
 class Pipeline:
-    """Register, fuse and blend; every script, the README and the ONNX check go through it.
+    """Register, fuse and blend a pair; all scripts and the check of the ONNX export use this class.
 
     ``registrar`` is a name of :data:`models.registration.REGISTRARS`; ``model`` may be None for one that needs no
     network, and then nothing can be fused. ``search``, ``scale`` and ``rotation`` bound the registrar's search
     (:class:`models.registration.registrar.Registrar`). ``precision``, ``compile`` and ``max_side`` are those of
     :class:`models.deploy.inference.OptimizedSuperFusion`, the form in which ``model`` runs, on its device.
 
-    Raises ValueError for an unknown registrar or precision, or if the registrar needs a network and there is none.
+    Raises ValueError for an unknown registrar or precision, or if the registrar needs a network and ``model`` is None.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Pipeline:
         scale: tuple[float, float] = SCALE,
         rotation: float = ROTATION,
     ) -> "Pipeline":
-        """The pipeline of a checkpoint, ours or the authors'; ``device`` as in :func:`utils.device.pick_device`.
+        """Load the pipeline of a checkpoint, ours or the authors'; ``device`` as in :func:`utils.device.pick_device`.
 
-        Raises UserError for a checkpoint that cannot be loaded or a device that is not there.
+        Raises UserError for a checkpoint that cannot be loaded or a device that is not available.
         """
         options = (registrar, precision, max_side, compile, pick_device(device), search, scale, rotation)
         return cls(load_model(checkpoint), *options)
@@ -100,7 +100,7 @@ class Pipeline:
         return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse images that are aligned already: see :meth:`models.superfusion.SuperFusion.fuse`."""
+        """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does."""
         return self.network.fuse(ir.to(self.device), vi.to(self.device))
 
     def _open(self, image: Tensor | str | Path, stretch: bool) -> Tensor:

@@ -1,10 +1,10 @@
-"""The networks that the authors' released weights were trained with, and the names of their keys.
+"""The networks that the authors' released weights were trained with, and the mapping of their keys to ours.
 
-The released weights were trained with three accidents: the matcher's sampling grid (:class:`PublishedMatcher`), and in
-GSAM no sigmoids and direction weights that are computed but not applied (:class:`models.gsam.GSAM`).
+They deviate from the paper in three points: the matcher's sampling grid (:class:`PublishedMatcher`), missing sigmoids
+in GSAM, and direction weights that GSAM computes but does not apply (:class:`models.gsam.GSAM`).
 
-``MSRS.pth`` and ``RoadScene.pth`` hold dictionaries ``DM`` (matcher) and ``FN`` (fusion network), named as in the
-tables below; SeAFusion's segmenter file has the names of :class:`models.bisenet.BiSeNet` already.
+``MSRS.pth`` and ``RoadScene.pth`` hold dictionaries ``DM`` (matcher) and ``FN`` (fusion network) with the keys in the
+tables below; SeAFusion's segmenter file uses the keys of :class:`models.bisenet.BiSeNet`.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from utils.errors import UserError
 
 
 class PublishedMatcher(DenseMatcher):
-    """The matcher of the released weights, which keep a flow as a displacement of a normalised sampling grid.
+    """The matcher of the released weights, whose flows are displacements of a normalised sampling grid.
 
-    The grid is endpoint-inclusive but sampled as if it were not (:func:`models.warping.published_to_flow`). Between the
-    scales a flow stays in that unit: an estimator's output in feature pixels is divided by (w - 1, h - 1), and
-    multiplied back for the refiner.
+    The grid includes its end points but is sampled as if it did not (:func:`models.warping.published_to_flow`). Between
+    scales a flow keeps that unit: the output of an estimator, in feature pixels, is divided by (w - 1, h - 1), and the
+    input of the refiner is multiplied by it.
     """
 
     def __init__(self):
@@ -34,7 +34,7 @@ class PublishedMatcher(DenseMatcher):
         self.architecture = {}  # it takes no arguments
 
     def match(self, src: list[Tensor], tgt: list[Tensor], size: Sequence[int]) -> list[Tensor]:
-        """Flows from target to source features, coarse to fine, in pixels as the default matcher gives them."""
+        """Estimate the flows from target to source features, coarse to fine, in pixels as the default matcher does."""
         half, quarter = (feature.shape[-2:] for feature in tgt[:2])
 
         field8 = self.coarse(src[2], tgt[2])
@@ -52,22 +52,22 @@ class PublishedMatcher(DenseMatcher):
 
 
 def _span(field: Tensor) -> Tensor:
-    """(w - 1, h - 1) as ``(1, 2, 1, 1)``."""
+    """Return (w - 1, h - 1) as ``(1, 2, 1, 1)``."""
     height, width = field.shape[-2:]
     return per_axis(width - 1, height - 1, like=field)
 
 
 def _resize(field: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize without scaling the values: they are normalised."""
+    """Resize without scaling the values, which are normalised."""
     return F.interpolate(field, size=size, mode="bilinear", align_corners=False)
 
 
 def published_superfusion() -> SuperFusion:
-    """The networks that the authors' released weights expect, accidents included; they serve to load those files."""
+    """Build the networks that the authors' released weights fit, including their deviations from the paper."""
     return SuperFusion(PublishedMatcher(), FusionNet(published=True), passes=(1.0,))
 
 
-# Released block name -> ours. In the files a block's layers stand below "model": BLOCK.model.0.weight.
+# Released block name -> ours. In the files the layers of a block are keyed BLOCK.model.0.weight.
 _STEM = ("lift1", "residual1", "lift2", "residual2")
 _MATCHER = (
     {f"feature_extractor_unshare1.layers.{i}": f"pyramid.stem_ir.{name}" for i, name in enumerate(_STEM)}
@@ -97,10 +97,10 @@ def is_published(content: dict) -> bool:
 
 
 def rename_published(content: dict, path: str) -> dict[str, Tensor]:
-    """The weights of a released SuperFusion file under the names of :func:`published_superfusion`.
+    """Rename the weights of a released SuperFusion file to the keys of :func:`published_superfusion`.
 
-    Raises UserError naming ``path`` and the keys that are not of the released networks; whether all are there, and
-    their shapes, is for :func:`utils.files.checkpoint.load_strictly` to say.
+    Raises UserError naming ``path`` and the keys that do not belong to the released networks. Missing keys and shapes
+    are left to :func:`utils.files.checkpoint.load_strictly`.
     """
     tensors: dict[str, Tensor] = {}
     unknown = []

@@ -44,7 +44,7 @@ class Registration:
 
 @dataclass
 class Result(Registration):
-    """A registration and the image fused from it: ``fused`` ``(B, 3, H, W)``, RGB in [0, 1]."""
+    """A registration and its fused image ``fused`` ``(B, 3, H, W)``, RGB in [0, 1]."""
 
     fused: Tensor | None = None
 

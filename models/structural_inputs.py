@@ -1,4 +1,4 @@
-"""Modality-independent input channels: what IR and VI share is structure, not brightness or colour."""
+"""Modality-independent input channels of the matcher: IR and VI share structure, not brightness or colour."""
 
 import torch
 import torch.nn.functional as F
@@ -7,14 +7,14 @@ from torch import Tensor
 from models.layers import blur, gaussian_kernel
 from utils.colour import luminance
 
-# Contrast below this (of full range) is treated as noise rather than amplified to structure.
+# Contrast below this, relative to the full range, is taken for noise and not amplified.
 _CONTRAST_FLOOR = 0.01
 
 
 def central_differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the difference of both neighbours of ``(B, C, H, W)`` along x and along y, edge pixels repeated outside.
+    """Compute ``(x(p + 1) - x(p - 1)) / 2`` of ``(B, C, H, W)`` along x and along y, edge pixels replicated.
 
-    :func:`kornia.filters.spatial_gradient` in mode "diff" gives the same values in 6 to 9 times the time.
+    :func:`kornia.filters.spatial_gradient` in mode "diff" computes the same values in 6 to 9 times the time.
     """
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     dx = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
@@ -23,16 +23,16 @@ def central_differences(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gradient_magnitude(gray: Tensor) -> Tensor:
-    """Magnitude of the central differences of ``(B, 1, H, W)``."""
+    """Compute the magnitude of the central differences of ``(B, 1, H, W)``."""
     dx, dy = central_differences(gray)
     return (dx.square() + dy.square() + 1e-12).sqrt()
 
 
 def structural_channels(image: Tensor) -> Tensor:
-    """Three structural channels ``(B, 3, H, W)`` of an image ``(B, 1 or 3, H, W)`` in [0, 1].
+    """Compute three structural channels ``(B, 3, H, W)`` of an image ``(B, 1 or 3, H, W)`` in [0, 1].
 
-    Gray minus its local mean over its local deviation, at a fine (sigma 2) and a coarse (sigma 8) scale, and the
-    gradient magnitude over its local mean (sigma 8).
+    The first two are ``(gray - local mean) / local deviation`` at a fine (sigma 2) and a coarse (sigma 8) scale, the
+    third is the gradient magnitude divided by its local mean (sigma 8).
     """
     gray = luminance(image)
     fine, coarse = gaussian_kernel(13, 2.0), gaussian_kernel(49, 8.0)

@@ -13,13 +13,13 @@ from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 
 
 class SuperFusion(nn.Module):
-    """The matcher and the fusion network; no optimiser, no device, no loss.
+    """The matcher and the fusion network.
 
     ``matcher`` and ``fusion`` are networks with the interfaces of :class:`models.dense_matcher.DenseMatcher` and
-    :class:`models.fusion_net.FusionNet`, which are the defaults. ``passes``: the matcher runs once for each, on images
-    reduced to that share of their size, IR warped by the flow so far; by default once at half and once at full
-    resolution. Training runs the matcher once a step, and imitates the later passes by samples that are nearly
-    registered (``data.residual``).
+    :class:`models.fusion_net.FusionNet`, which are the defaults. The matcher runs once for each of ``passes``, on
+    images reduced to that fraction of their size, with IR warped by the flow of the passes before; by default once at
+    half and once at full resolution. Training runs the matcher once per step and imitates later passes by samples that
+    are nearly registered (``data.residual``).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class SuperFusion(nn.Module):
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
         """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], H and W at least 32.
 
-        Raises ValueError for other sizes.
+        Raises ValueError for other shapes.
         """
         check_pair(ir, vi)
         flow = None
@@ -54,7 +54,7 @@ class SuperFusion(nn.Module):
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Fuse aligned images, both ``(B, 1 or 3, H, W)`` in [0, 1], into an RGB image ``(B, 3, H, W)`` in [0, 1].
 
-        Their luminances are fused; the colour (Cb, Cr) is VI's.
+        The luminances are fused; the chrominance (Cb, Cr) is that of VI.
         """
         check_pair(ir, vi)
         y, cb, cr = rgb_to_ycbcr(_three_channels(vi))
@@ -62,19 +62,19 @@ class SuperFusion(nn.Module):
         return ycbcr_to_rgb(fused.clamp(0, 1), cb, cr)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Result:
-        """Register, then fuse; where the registered image has no content, the visible one stays as it is."""
+        """Register, fuse and blend; where the registered image has no content, the result is VI."""
         registration = self.register(ir, vi)
         fused = self.fuse(registration.registered, vi)
         return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
 
     def compile_convolutions(self) -> None:
-        """Hand the networks to torch.compile, or what they choose of themselves by a method of this name."""
+        """Call each network's ``compile_convolutions``; a network without one is compiled as a whole."""
         for network in (self.matcher, self.fusion):
             getattr(network, "compile_convolutions", network.compile)()
 
 
 def reduce(image: Tensor, scale: float) -> Tensor:
-    """``image`` ``(B, C, H, W)`` at ``scale`` up to 1 times its size, with both sides at least ``SMALLEST_SIDE``."""
+    """Resize ``image`` ``(B, C, H, W)`` by ``scale`` <= 1, to at least ``SMALLEST_SIDE`` on both sides."""
     if scale == 1:
         return image
     return resize(image, [max(SMALLEST_SIDE, round(side * scale)) for side in image.shape[-2:]])

@@ -9,8 +9,8 @@ the source at ``p + flow(p)``,
 bilinear, with pixel centres at whole numbers (the first pixel's centre is 0, the last one's is W - 1) and zeros
 outside. ``flow_ir2vi`` warps the IR image onto the VI frame.
 
-Two normalised forms exist outside this file's convention and are translated here and nowhere else: the absolute
-sampling grids of the authors' test sets, and the displacement fields inside the authors' published networks.
+Two normalised representations deviate from this convention and are converted only here: the absolute sampling grids of
+the authors' test sets, and the displacement fields inside the authors' published networks.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Float32 rounding of a sampling position stays far below this; without it, pixels that sample the border
-# exactly (the identity, whole-pixel shifts) would flicker between valid and invalid.
+# In pixels, far above the float32 rounding of a sampling position. Without it, rounding would decide whether pixels
+# that sample exactly at the border (identity, whole-pixel shifts) are valid.
 _EDGE_TOLERANCE = 1e-3
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """Pixel coordinates ``(1, 2, H, W)``: channel 0 holds x = 0..W-1, channel 1 holds y = 0..H-1.
+    """Return pixel coordinates ``(1, 2, H, W)``: channel 0 is x = 0..W-1, channel 1 is y = 0..H-1.
 
     Device and dtype are those of ``like``.
     """
@@ -38,8 +38,8 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
 def sample(src: Tensor, positions: Tensor, padding: str = "zeros") -> Tensor:
     """Read ``src`` ``(B, C, H, W)`` bilinearly at pixel ``positions`` ``(B, 2, h, w)``; returns ``(B, C, h, w)``.
 
-    ``padding`` is what lies outside ``src``: "zeros", or "border" (the nearest pixel of the edge). Ours, since this is
-    where the flow convention is kept; :func:`kornia.geometry.remap` with ``align_corners=True`` is as fast.
+    ``padding`` is "zeros" or "border" (the nearest edge pixel). :func:`kornia.geometry.remap` with
+    ``align_corners=True`` is as fast; this function exists to state the flow convention in one place.
     """
     height, width = src.shape[-2:]
     x = (2 * positions[:, 0] + 1) / width - 1
@@ -49,7 +49,7 @@ def sample(src: Tensor, positions: Tensor, padding: str = "zeros") -> Tensor:
 
 
 def warp(src: Tensor, flow: Tensor, padding: str = "zeros") -> Tensor:
-    """Backward warp ``src`` ``(B, C, H, W)`` by ``flow`` ``(B, 2, h, w)`` in pixels: ``src(p + flow(p))``.
+    """Warp ``src`` ``(B, C, H, W)`` backward by ``flow`` ``(B, 2, h, w)`` in pixels: ``src(p + flow(p))``.
 
     The result ``(B, C, h, w)`` has the flow's size; ``padding`` as in :func:`sample`.
     """
@@ -59,8 +59,8 @@ def warp(src: Tensor, flow: Tensor, padding: str = "zeros") -> Tensor:
 def valid_mask(flow: Tensor, size: Sequence[int] | None = None) -> Tensor:
     """Mark where a warp by ``flow`` ``(B, 2, h, w)`` samples inside the source: ``(B, 1, h, w)``, 1 inside, 0 outside.
 
-    ``size`` is the source's (height, width), the flow's own by default. "Inside" means between the centres of
-    the first and the last pixel, so no zero from outside enters the bilinear mean.
+    ``size`` is the source's (height, width), by default the flow's. "Inside" means between the centres of the first and
+    the last pixel, so that no zero from outside enters the bilinear interpolation.
     """
     height, width = size or flow.shape[-2:]
     position = pixel_grid(*flow.shape[-2:], like=flow) + flow
@@ -70,10 +70,10 @@ def valid_mask(flow: Tensor, size: Sequence[int] | None = None) -> Tensor:
 
 
 def central_rectangle(valid: Tensor) -> tuple[slice, slice]:
-    """The largest rectangle about the centre of ``valid`` ``(H, W)`` in which it is set everywhere: rows, columns.
+    """Find the largest rectangle about the centre of ``valid`` ``(H, W)`` that is wholly set: slices (rows, columns).
 
-    Cropped to that of ``valid_mask(d)``, a deformed image shows no black band, whose outline would betray d (the
-    band-free protocol). Raises ValueError if the centre itself is not set.
+    A deformed image that is cropped to the central rectangle of ``valid_mask(d)`` has no black band, whose outline
+    would reveal d (the band-free protocol). Raises ValueError if the centre itself is not set.
     """
     height, width = valid.shape
     inside = valid > 0
@@ -90,26 +90,26 @@ def central_rectangle(valid: Tensor) -> tuple[slice, slice]:
 
 
 def content_mask(gray: Tensor) -> Tensor:
-    """Mark the content of ``gray`` ``(B, 1, H, W)``: 1, and 0 in a black band along its edges; same shape.
+    """Mark the content of ``gray`` ``(B, 1, H, W)`` by 1, a black band along its edges by 0; same shape.
 
-    An image that was warped before is exactly 0 where that warp looked outside its source. The outline of such a band
-    tells the warp, though not what the image shows: a registration that follows it would fail on images without one.
-    The band is every run of zeros that begins at an edge, along a row or a column; zeros further inside are content.
+    An image that has been warped is exactly 0 where that warp sampled outside its source. The outline of this band
+    reveals the warp without any image content, so a registration must not follow it: it would fail on images without
+    a band. The band is every run of zeros that begins at an edge, along a row or a column; other zeros are content.
     """
     content = (gray != 0).to(torch.int32)
-    # From an edge inwards, the count of content is 0 as far as the band reaches.
+    # Inside the band, the number of content pixels counted from the edge inwards is 0.
     before = [content.cumsum(dim) for dim in (2, 3)]
     behind = [content.flip(dim).cumsum(dim).flip(dim) for dim in (2, 3)]
     return (torch.stack(before + behind).amin(dim=0) > 0).to(gray.dtype)
 
 
 def resize(image: Tensor, size: Sequence[int]) -> Tensor:
-    """``image`` ``(B, C, H, W)`` at ``size`` (height, width), bilinear, low-pass filtered where it shrinks."""
+    """Resize ``image`` ``(B, C, H, W)`` to ``size`` (height, width), bilinear, with antialiasing when downsampling."""
     return F.interpolate(image, tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize a flow ``(B, 2, H, W)`` to ``size`` (height, width), scaling the displacements to the new pixels."""
+    """Resize a flow ``(B, 2, H, W)`` to ``size`` (height, width) and scale its displacements to the new pixels."""
     height, width = flow.shape[-2:]
     if (height, width) == tuple(size):
         return flow
@@ -118,7 +118,7 @@ def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
-    """One flow for two warps: ``warp(warp(src, first), second) = warp(src, compose(first, second))``.
+    """Compose two flows: ``warp(warp(src, first), second) = warp(src, compose(first, second))``.
 
     Both are ``(B, 2, H, W)`` in pixels; outside its frame ``first`` continues with its edge values.
     """
@@ -126,10 +126,10 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def invert(flow: Tensor, iterations: int = 30) -> Tensor:
-    """The inverse of a flow ``(B, 2, H, W)`` by the fixed point ``inv(p) = -flow(p + inv(p))``.
+    """Invert a flow ``(B, 2, H, W)`` by the fixed-point iteration ``inv(p) = -flow(p + inv(p))``.
 
-    Converges where the flow's displacements change by less than one pixel a pixel (no folding, moderate
-    rotation); outside its frame the flow continues with its edge values.
+    It converges where the displacements change by less than one pixel per pixel (no folding, moderate rotation);
+    outside its frame the flow continues with its edge values.
     """
     inverse = -flow
     for _ in range(iterations):
@@ -138,7 +138,7 @@ def invert(flow: Tensor, iterations: int = 30) -> Tensor:
 
 
 def grid_to_flow(grid: Tensor) -> Tensor:
-    """An absolute sampling grid of the authors' test sets as a flow in pixels.
+    """Convert an absolute sampling grid of the authors' test sets to a flow in pixels.
 
     ``grid`` is ``(B, H, W, 2)``, x then y, in [-1, 1], meant for ``grid_sample(..., align_corners=False)``.
     Returns ``(B, 2, H, W)``.
@@ -150,7 +150,7 @@ def grid_to_flow(grid: Tensor) -> Tensor:
 
 
 def flow_to_grid(flow: Tensor) -> Tensor:
-    """The inverse of :func:`grid_to_flow`: ``(B, 2, H, W)`` in pixels to an absolute ``(B, H, W, 2)`` grid."""
+    """Convert a flow ``(B, 2, H, W)`` in pixels to an absolute grid ``(B, H, W, 2)``; inverts :func:`grid_to_flow`."""
     height, width = flow.shape[-2:]
     position = (pixel_grid(height, width, like=flow) + flow).permute(0, 2, 3, 1)
     size = torch.tensor([width, height], device=flow.device, dtype=flow.dtype)
@@ -158,10 +158,10 @@ def flow_to_grid(flow: Tensor) -> Tensor:
 
 
 def published_to_flow(displacement: Tensor) -> Tensor:
-    """A normalised displacement of the published networks as a flow in pixels; both ``(B, 2, H, W)``.
+    """Convert a normalised displacement of the published networks to a flow in pixels; both ``(B, 2, H, W)``.
 
-    The published code adds the displacement to an endpoint-inclusive grid ``-1 + 2 i / (W - 1)`` but samples
-    with ``align_corners=False``, so a zero displacement is not the identity but a slight magnification.
+    The published code adds the displacement to the grid ``-1 + 2 i / (W - 1)``, which includes its end points, but
+    samples with ``align_corners=False``: a zero displacement is a slight magnification, not the identity.
     """
     height, width = displacement.shape[-2:]
     pixel = pixel_grid(height, width, like=displacement)
@@ -170,7 +170,7 @@ def published_to_flow(displacement: Tensor) -> Tensor:
 
 
 def flow_to_published(flow: Tensor) -> Tensor:
-    """The inverse of :func:`published_to_flow`: pixels to the published networks' normalised displacement."""
+    """Convert a flow in pixels to the published networks' displacement; inverts :func:`published_to_flow`."""
     height, width = flow.shape[-2:]
     pixel = pixel_grid(height, width, like=flow)
     size = per_axis(width, height, like=flow)
@@ -178,6 +178,6 @@ def flow_to_published(flow: Tensor) -> Tensor:
 
 
 def per_axis(x: float, y: float, like: Tensor) -> Tensor:
-    """A value for each channel of a flow, on its device: ``(1, 2, 1, 1)``."""
-    # Not like.new_tensor, which would write a size into an exported graph as a constant.
+    """Return (x, y) as ``(1, 2, 1, 1)``, to broadcast over a flow; device and dtype are those of ``like``."""
+    # Not like.new_tensor(), which would fix a size as a constant in an exported graph.
     return torch.tensor([x, y], device=like.device, dtype=like.dtype).view(1, 2, 1, 1)

@@ -1,4 +1,4 @@
-"""Loading weights: our checkpoints, the authors' released SuperFusion files, and SeAFusion's segmenter file."""
+"""Load weights from our checkpoints, the authors' released SuperFusion files, and SeAFusion's segmenter file."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints" / "superfusion.safetensors"
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, **about: Any) -> None:
-    """Write ``model`` (SuperFusion or BiSeNet) to a safetensors file that rebuilds it (:func:`load_model`).
+    """Write ``model`` (SuperFusion or BiSeNet) to a safetensors file from which :func:`load_model` rebuilds it.
 
-    ``about`` (recipe, data, step, metrics ...) goes into the metadata, each value as JSON. The file appears whole or
-    not at all.
+    ``about`` (recipe, data, step, metrics ...) is stored in the metadata, each value as JSON. The file is written
+    atomically.
     """
     write_weights(path, model, kind=type(model).__name__, architecture=architecture(model), **about)
 
@@ -27,24 +27,24 @@ def save_checkpoint(path: str | Path, model: nn.Module, **about: Any) -> None:
 def load_weights(model: nn.Module, path: str | Path) -> dict:
     """Load the file ``path`` into ``model`` (SuperFusion or BiSeNet), strictly, and return its metadata.
 
-    Takes our safetensors checkpoints; the authors' ``MSRS.pth`` and ``RoadScene.pth`` into
-    :func:`models.published.published_superfusion`; SeAFusion's segmenter file into ``BiSeNet()``. Raises UserError if
-    the file is unreadable, made for another model, or has missing, unexpected or misshapen keys.
+    Accepts our safetensors checkpoints; the authors' ``MSRS.pth`` and ``RoadScene.pth`` for
+    :func:`models.published.published_superfusion`; SeAFusion's segmenter file for ``BiSeNet()``. Raises UserError if
+    the file is unreadable, was made for another model, or has missing, unexpected or misshapen keys.
     """
     content, metadata = read_weights(path)
     kind = type(model).__name__
     if metadata.get("kind", kind) != kind:
         raise UserError(f"{path}: holds the weights of {metadata['kind']}, not of {kind}")
     if isinstance(model, SuperFusion):
-        made_for, given = architecture(_superfusion(content, metadata, path)), architecture(model)
-        if made_for != given:
-            raise UserError(f"{path}: made for {made_for}, not {given}; load_model builds the right one")
+        saved, current = architecture(_superfusion(content, metadata, path)), architecture(model)
+        if saved != current:
+            raise UserError(f"{path}: made for {saved}, not {current}; load_model builds the right one")
     _fill(model, content, path)
     return metadata
 
 
 def load_model(path: str | Path = SHIPPED) -> SuperFusion:
-    """The SuperFusion model that a checkpoint (ours, or the authors') was made with, weights loaded, in eval mode."""
+    """Build the SuperFusion of a checkpoint, ours or the authors', and load its weights; in eval mode."""
     content, metadata = read_weights(path)
     model = _superfusion(content, metadata, path)
     _fill(model, content, path)
@@ -52,7 +52,7 @@ def load_model(path: str | Path = SHIPPED) -> SuperFusion:
 
 
 def load_segmenter(path: str | Path) -> BiSeNet:
-    """The BiSeNet of a checkpoint of ours, or of SeAFusion's released file (nine classes), in eval mode."""
+    """Build the BiSeNet of our checkpoint or of SeAFusion's released file (nine classes), weights loaded; eval mode."""
     content, metadata = read_weights(path)
     if metadata.get("kind", "BiSeNet") != "BiSeNet":
         raise UserError(f"{path}: holds the weights of {metadata['kind']}, not of BiSeNet")
@@ -62,7 +62,7 @@ def load_segmenter(path: str | Path) -> BiSeNet:
 
 
 def _superfusion(content: dict, metadata: dict, path: str | Path) -> SuperFusion:
-    """The model that a file was made for, without its weights."""
+    """Build the model that a file was made for, without loading its weights."""
     if is_published(content):
         return build_superfusion(published=True)
     if metadata.get("kind") != "SuperFusion":

@@ -1,4 +1,4 @@
-"""Imports run one way: down from the scripts to the ground, and inside ``models`` away from the paper's path."""
+"""Imports have one direction: from the scripts down to ``utils``, and in ``models`` never out of the paper's path."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ ROOMS = {
     "utils.training": GROUND | {"models", "datasets", "losses", "utils.evaluation"},
     "utils.benchmark": GROUND | {"models", "datasets", "losses", "utils.evaluation", "utils.training"},
 }
-# What a reader of the paper opens must not need what serves the authors' files, speed, export or real pairs.
+# The modules of the paper's method must not depend on those for the authors' files, speed, export or real pairs.
 PAPER = tuple(
     f"models.{name}" for name in ("superfusion", "dense_matcher", "fusion_net", "gsam", "layers", "correlation", "scan")
 )
@@ -32,7 +32,7 @@ def inside(module: str, package: str) -> bool:
 
 
 def room(module: str) -> str | None:
-    """The room of a module of the project, the most special one that fits; None for other people's modules."""
+    """The most specific room that contains a module of the project; None for third-party modules."""
     found = [name for name in (*ROOMS, *SCRIPTS) if inside(module, name)]
     return max(found, key=len, default=None)
 

@@ -1,6 +1,6 @@
-"""What the networks stand on, and rooms for what stands on the networks.
+"""Utilities on two levels: below the networks, and above them.
 
-The flat files here, ``files/``, ``metrics/`` and ``figures/`` are the ground: of models/ they import ``warping.py``
-alone, which imports nothing of the project. ``evaluation/``, ``training/`` and ``benchmark/`` stand above models/,
-datasets/ and losses/. Nothing imports a script.
+The modules in this folder, ``files/``, ``metrics/`` and ``figures/`` are the lower level: of models/ they import only
+``warping.py``, which imports nothing from the project. ``evaluation/``, ``training/`` and ``benchmark/`` are above
+models/, datasets/ and losses/. No module imports a script.
 """

@@ -1,4 +1,4 @@
-"""Types of command line arguments; argparse prints what they refuse."""
+"""Types of command-line arguments; argparse prints the errors they raise."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """A type of argument: whole numbers from ``least``."""
+    """Make the type of an argument that is a whole number, at least ``least``."""
 
     def number(text: str) -> int:
         if not text.isdigit() or int(text) < least:
@@ -17,7 +17,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def renamed(new: str) -> type[argparse.Action]:
-    """The action of an option that has the name ``new`` now: still taken, with a line on standard error."""
+    """Make the action of an option that was renamed to ``new``: it is accepted, with a note on standard error."""
 
     class Renamed(argparse.Action):
         def __call__(self, parser, namespace, value, option=None):
@@ -28,7 +28,7 @@ def renamed(new: str) -> type[argparse.Action]:
 
 
 def image_size(least: int) -> Callable[[str], tuple[int, int]]:
-    """A type of argument: width and height of a size such as 640x480, both from ``least``."""
+    """Make the type of an argument such as 640x480, width and height, both at least ``least``."""
 
     def size(text: str) -> tuple[int, int]:
         width, _, height = text.partition("x")

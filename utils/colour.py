@@ -1,4 +1,4 @@
-"""RGB and YCbCr as the published code converts them; all channels in [0, 1]."""
+"""Conversion between RGB and YCbCr as in the published code; all channels in [0, 1]."""
 
 import torch
 from kornia import color
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def luminance(image: Tensor) -> Tensor:
-    """Luminance Y ``(B, 1, H, W)`` of an RGB image ``(B, 3, H, W)``; a gray image ``(B, 1, H, W)`` is its own."""
+    """Compute the luminance Y ``(B, 1, H, W)`` of RGB ``(B, 3, H, W)``; gray ``(B, 1, H, W)`` is returned unchanged."""
     if image.shape[1] == 1:
         return image
     return color.rgb_to_y(image)
@@ -20,8 +20,8 @@ def rgb_to_ycbcr(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def ycbcr_to_rgb(y: Tensor, cb: Tensor, cr: Tensor) -> Tensor:
     """Join Y, Cb and Cr, each ``(B, 1, H, W)`` in [0, 1], into RGB ``(B, 3, H, W)``, clamped to [0, 1].
 
-    With the rounded coefficients of the published code, whose outputs the released weights are checked against to 1e-4;
-    :func:`kornia.color.ycbcr_to_rgb` inverts the way there exactly, which gives up to 2.8e-4 less or more.
+    The coefficients are the rounded ones of the published code, whose outputs the tests reproduce to 1e-4;
+    :func:`kornia.color.ycbcr_to_rgb` is the exact inverse and differs by up to 2.8e-4.
     """
     red = y + 1.403 * (cr - 0.5)
     green = y - 0.714 * (cr - 0.5) - 0.344 * (cb - 0.5)

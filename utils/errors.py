@@ -1,15 +1,15 @@
-"""One way to end on bad input: a line that says what is wrong and what to do, and exit code 2."""
+"""Exit on bad input: one line that names the problem and the remedy, and exit code 2."""
 
 import sys
 from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Bad input from outside; the message names the file or option and says what to do."""
+    """Invalid user input; the message names the file or option and the remedy."""
 
 
 def run(main: Callable[[list[str] | None], None]) -> None:
-    """Run a script's ``main``; a UserError becomes one line on standard error and exit code 2, Ctrl-C one and 130."""
+    """Run a script's ``main``; print a UserError as one line on stderr and exit with code 2 (130 for Ctrl-C)."""
     try:
         main(None)
     except UserError as error:

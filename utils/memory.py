@@ -1,20 +1,20 @@
-"""Keep freed memory for the next image instead of giving it back to the system."""
+"""Keep freed memory for the next image instead of returning it to the system."""
 
 import ctypes
 import platform
 
-# From malloc.h: what mallopt sets.
+# Parameters of mallopt(), from malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _NEVER = 2**31 - 1
 _PAD = 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Make the C library of Linux (glibc) reuse large blocks of memory; True if it does, False elsewhere.
+    """Make Linux's C library (glibc) reuse large blocks of memory; returns True, or False on other systems.
 
-    By default it returns every large block to the system when it is freed, and the system clears each page of the next
-    one as it is first touched: for whole images at full resolution that costs as much time as the arithmetic. The
-    setting holds for the whole process, whose memory then stays at its peak until it ends.
+    By default glibc returns every large block to the system when it is freed, and the system clears each page of the
+    next block on first access: for whole images at full resolution that takes as long as the arithmetic. The setting
+    applies to the whole process, whose memory then stays at its peak until it exits.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""Settings that say themselves which values they take: fields of dataclasses with a rule each."""
+"""Settings with validation: dataclass fields, each with a rule for its values."""
 
 import copy
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on a value, and the words that tell a user of it: "KEY is VALUE; WORDS"."""
+    """A condition on a value, and the words of its error message, "KEY is VALUE; WORDS"."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -30,12 +30,12 @@ SHARE_BELOW_ONE = Rule(lambda value: 0 <= value < 1, "it must be a share below 1
 
 
 def setting(default: Any, rule: Rule) -> Any:
-    """Make a field of a dataclass with this ``default``, whose values fulfil ``rule``."""
+    """Make a dataclass field with this ``default`` whose values must satisfy ``rule``."""
     return field(default_factory=lambda: copy.copy(default), metadata={"rule": rule})
 
 
 def check_rules(settings: Any, prefix: str) -> None:
-    """Raise UserError for the first field of the dataclass ``settings`` that breaks its rule; None breaks none."""
+    """Raise UserError for the first field of the dataclass ``settings`` that violates its rule; None is valid."""
     for each in fields(settings):
         rule, value = each.metadata.get("rule"), getattr(settings, each.name)
         if rule and value is not None and not rule.holds(value):

@@ -13,10 +13,10 @@ _SEED = 0
 
 
 class SamplePairs(PairedFolders):
-    """Streets by day, at dusk and by night, 480 x 640, aligned; the IR image is deformed like those of the test sets.
+    """Three aligned pairs of 480 x 640, by day, at dusk and by night, deformed as the test sets are.
 
-    Indexing gives :class:`datasets.paired.Pair` with ``ir_warp`` and ``flow``. A pair's deformation depends on its name
-    only, so everyone sees the same errors.
+    Indexing returns a :class:`datasets.paired.Pair` with ``ir_warp`` and ``flow``. The deformation of a pair depends
+    only on its name, so errors can be compared between machines.
     """
 
     def __init__(self):

@@ -1,1 +1,1 @@
-"""The networks rearranged for use: ``inference`` for speed, ``onnx_forms`` for export. Imports models/ alone."""
+"""The networks optimised for deployment: ``inference`` for speed, ``onnx_forms`` for export. Imports only models/."""

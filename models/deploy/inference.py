@@ -1,6 +1,6 @@
-"""Fast inference: the networks of :class:`models.superfusion.SuperFusion`, rearranged for speed alone.
+"""Fast inference: a frozen, optimised copy of :class:`models.superfusion.SuperFusion`.
 
-In float32 the results are those of the plain path up to rounding. Nothing here can be trained.
+In float32 its results equal those of the original up to rounding. It cannot be trained.
 """
 
 import copy
@@ -18,24 +18,24 @@ from models.warping import resize_flow
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# Overlap of neighbouring tiles in pixels, and the width of the halo along a tile's inner border that gets weight 0:
-# there the output depends on pixels outside the tile, through the convolutions (13 px) and the scans (whose state
-# decays by a factor of about 0.2 per pixel in trained weights).
+# Overlap of neighbouring tiles, and width of the halo of weight 0 along a tile's inner borders, both in pixels. In the
+# halo the output depends on pixels outside the tile, through the convolutions (13 px) and the scans (whose state decays
+# by a factor of about 0.2 per pixel in trained weights).
 _OVERLAP = 96
 _HALO = 24
 SMALLEST_TILE = 4 * _OVERLAP
 
 
 class OptimizedSuperFusion(nn.Module):
-    """A frozen copy of ``model``, on its device, with its ``register`` and ``fuse``.
+    """A frozen copy of ``model`` on the same device, with the methods ``register`` and ``fuse``.
 
-    Batch normalisation is folded into the convolutions, which work in channels_last memory, in ``precision``
-    ("float32", "bfloat16" or "float16"); flows, costs and images stay float32. ``compile`` hands the convolutional
-    parts to torch.compile, which takes a minute or so at the first image and needs a C++ compiler on a CPU.
+    Batch normalisation is folded into the convolutions, which run in channels_last memory and in ``precision``
+    ("float32", "bfloat16" or "float16"); flows, costs and images stay float32. ``compile`` applies torch.compile to the
+    convolutions, which takes about a minute at the first image and needs a C++ compiler on a CPU.
 
-    ``max_side`` bounds the memory for large images: the flow is estimated on images reduced to that longer side, where
-    also a misalignment has the size that the matcher was trained for; fusion works at full resolution, in overlapping
-    tiles of that side, at least ``SMALLEST_TILE``. None: no bound.
+    ``max_side``, at least ``SMALLEST_TILE``, bounds the memory for large images: the flow is estimated on images
+    reduced to that longer side, which also reduces misalignments to the range the matcher was trained for; fusion runs
+    at full resolution in overlapping tiles of that side. None sets no bound.
 
     Raises ValueError for another precision or a smaller ``max_side``.
     """
@@ -54,13 +54,13 @@ class OptimizedSuperFusion(nn.Module):
         self.dtype, self.max_side = PRECISIONS[precision], max_side
         for module in self.model.modules():
             if isinstance(module, ConvBlock):
-                _rearrange(module)
+                _optimise(module)
         if compile:
             self.model.compile_convolutions()
 
     @torch.inference_mode()
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
-        """:meth:`models.superfusion.SuperFusion.register`."""
+        """Register as :meth:`models.superfusion.SuperFusion.register` does."""
         check_pair(ir, vi)
         size = vi.shape[-2:]
         with torch.autocast(vi.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -72,7 +72,7 @@ class OptimizedSuperFusion(nn.Module):
 
     @torch.inference_mode()
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """:meth:`models.superfusion.SuperFusion.fuse`."""
+        """Fuse as :meth:`models.superfusion.SuperFusion.fuse` does."""
         check_pair(ir, vi)
         with torch.autocast(vi.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if not self._large(vi.shape[-2:]):
@@ -90,31 +90,31 @@ class OptimizedSuperFusion(nn.Module):
         return self.max_side is not None and max(size) > self.max_side
 
 
-def _rearrange(block: ConvBlock) -> None:
-    """Fold batch normalisation, work in place, and keep the memory layout through instance normalisation."""
+def _optimise(block: ConvBlock) -> None:
+    """Fold batch normalisation, make activations in-place, and keep channels_last through instance normalisation."""
     for i, layer in reversed(list(enumerate(block))):
         if isinstance(layer, nn.BatchNorm2d):
             block[0] = fuse_conv_bn_eval(block[0], layer)  # type: ignore[type-var]
             del block[i]
         elif isinstance(layer, nn.InstanceNorm2d):
-            # The same with one channel a group; PyTorch's instance normalisation would leave channels_last.
+            # Equivalent, with one channel per group; PyTorch's instance normalisation would leave channels_last.
             block[i] = nn.GroupNorm(layer.num_features, layer.num_features, layer.eps, affine=False)
         elif isinstance(layer, nn.LeakyReLU):
             layer.inplace = True
 
 
 def _tiles(length: int, largest: int) -> list[tuple[slice, Tensor]]:
-    """Split ``length`` pixels into overlapping tiles: a slice each, and weights ``(tile,)`` that fall to 0 inside."""
+    """Split ``length`` pixels into overlapping slices with weights ``(tile,)`` that fall to 0 at inner borders."""
     if length <= largest:
         return [(slice(0, length), torch.ones(length))]
     count = math.ceil((length - _OVERLAP) / (largest - _OVERLAP))
     tile = math.ceil((length + (count - 1) * _OVERLAP) / count)  # the smallest that covers the length
     pixel = torch.arange(tile) + 1.0
-    endless = torch.full_like(pixel, torch.inf)
+    infinite = torch.full_like(pixel, torch.inf)
     tiles = []
     for i in range(count):
         start = round(i * (length - tile) / (count - 1))
-        distance = torch.minimum(pixel if i else endless, pixel.flip(0) if i < count - 1 else endless)
+        distance = torch.minimum(pixel if i else infinite, pixel.flip(0) if i < count - 1 else infinite)
         weight = ((distance - _HALO) / (_OVERLAP - 2 * _HALO)).clamp(0, 1)
         tiles.append((slice(start, start + tile), weight))
     return tiles

@@ -1,7 +1,7 @@
-"""The same functions in forms that ONNX can express for images of any size, for :func:`models.forms.computed_as`.
+"""Implementations of operations that export to ONNX with free image sizes, for :func:`models.forms.computed_as`.
 
-The networks use forms that are fast in PyTorch: their own gradients, views with strides, filters with one group a
-column. ONNX has none of these, or only with the size written into the graph.
+The networks' own implementations are fast in PyTorch through custom gradients, strided views and filters with one group
+per column. ONNX has none of these, or only with the size fixed in the graph.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from models.layers import gaussian_kernel
 
 
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """:func:`models.scan.reference.scan_reference`, ``(B, C, H, W)`` to ``(B, 4, C, H, W)``; its loops stay loops."""
+    """Scan ``(B, C, H, W)`` to ``(B, 4, C, H, W)`` as :func:`models.scan.reference.scan_reference`, by ONNX loops."""
     up, down = _both_ways(x.permute(2, 0, 1, 3), weight[0::2], bias[0::2])
     left, right = _both_ways(x.permute(3, 0, 1, 2), weight[[3, 1]], bias[[3, 1]])
     up, down = (rows.permute(1, 2, 0, 3) for rows in (up, down))
@@ -25,15 +25,15 @@ def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _both_ways(lines: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Scan ``lines`` ``(L, B, C, N)`` from the last to the first with ``weight[0]``, from the first with ``weight[1]``.
+    """Scan ``lines`` ``(L, B, C, N)`` backwards with ``weight[0]`` and forwards with ``weight[1]``.
 
-    ``weight`` and ``bias`` are ``(2, C)``; the two results are like ``lines`` and in its order.
+    ``weight`` and ``bias`` are ``(2, C)``; the two results have the shape and the order of ``lines``.
     """
     weight, bias = weight[:, None, :, None], bias[:, None, :, None]
 
     def step(state: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
         state = (weight * state + bias + line).relu()
-        return state, state.clone()  # the two may not share memory
+        return state, state.clone()  # the two must not share memory
 
     lines = torch.stack((lines.flip(0), lines), dim=1)
     first = lines[0].relu()
@@ -43,7 +43,7 @@ def _both_ways(lines: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Ten
 
 
 def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
-    """:func:`models.layers.blur` of ``x`` ``(B, C, H, W)`` by two depthwise filters, as many groups as channels."""
+    """Blur ``x`` ``(B, C, H, W)`` as :func:`models.layers.blur`, by two depthwise filters."""
     channels, half = x.shape[1], kernel.numel() // 2
     x = F.pad(x, (half, half, half, half), mode={"zero": "constant", "replicate": "replicate"}[border])
     x = F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
@@ -51,9 +51,9 @@ def blur(x: Tensor, kernel: Tensor, border: str) -> Tensor:
 
 
 def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
-    """:func:`models.correlation.cost_volume` by shifted copies: two ``(B, C, H, W)`` to ``(B, 49, H, W)``.
+    """Compute :func:`models.correlation.cost_volume` by shifted copies: two ``(B, C, H, W)`` to ``(B, 49, H, W)``.
 
-    The seven rows of a neighbourhood are gathered at once: every further operation makes the export slower.
+    The seven rows of a neighbourhood are gathered at once, since every operation in the graph slows down the export.
     """
     src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
     if correlation == "cosine":

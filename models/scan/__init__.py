@@ -1,4 +1,4 @@
-"""The four-directional scan of GSAM: one contract, several backends, and the choice among them."""
+"""The four-directional scan of GSAM: one contract, several backends, and the selection of the fastest."""
 
 import functools
 import importlib
@@ -16,7 +16,7 @@ __all__ = ["BACKENDS", "DIRECTIONS", "backends_for", "load_backend", "scan", "sc
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
-# Name: module, function, package needed beside torch, device (None: all), types (None: all); the fastest first.
+# Name: module, function, package required beside torch, device (None: all), dtypes (None: all); the fastest first.
 BACKENDS = {
     "triton": ("models.scan.triton_backend", "scan", "triton", "cuda", _FLOATS),
     "numba": ("models.scan.numba_backend", "scan", "numba", "cpu", (torch.float32, torch.bfloat16)),
@@ -27,25 +27,26 @@ BACKENDS = {
 
 @has_forms
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The contract of :func:`models.scan.reference.scan_reference`, by the fastest backend for ``x``'s device and type;
-    differentiable once.
+    """Scan as :func:`models.scan.reference.scan_reference`, by the fastest backend for ``x``'s device and dtype.
+
+    Differentiable once.
     """
     return load_backend(backends_for(x.device.type, x.dtype)[0])(x, weight, bias)
 
 
 @functools.cache
 def backends_for(device: str, dtype: torch.dtype) -> list[str]:
-    """List those of ``BACKENDS`` that work here for a device type ("cpu", "cuda", ...) and type, the fastest first."""
+    """List the usable ``BACKENDS`` for a device type ("cpu", "cuda", ...) and a dtype, the fastest first."""
     return [
         name
-        for name, (_, _, package, its_device, types) in BACKENDS.items()
-        if its_device in (None, device) and (types is None or dtype in types) and (package is None or _usable(package))
+        for name, (_, _, package, required, dtypes) in BACKENDS.items()
+        if required in (None, device) and (dtypes is None or dtype in dtypes) and (package is None or _usable(package))
     ]
 
 
 @functools.cache
 def load_backend(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The scan function of ``BACKENDS[name]``; only now is what it needs imported."""
+    """Import and return the scan function of ``BACKENDS[name]``."""
     module, function, *_ = BACKENDS[name]
     return getattr(importlib.import_module(module), function)
 
@@ -56,7 +57,7 @@ def _usable(package: str) -> bool:
         return False
     try:
         importlib.import_module(package)
-    except ImportError as error:  # such as a numba that is older than numpy
+    except ImportError as error:  # such as a numba that does not support the installed numpy
         warnings.warn(f"{package} is installed but cannot be used, the scan will be slower: {error}", stacklevel=2)
         return False
     return True

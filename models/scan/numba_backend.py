@@ -1,7 +1,7 @@
-"""The four-directional scan on the CPU, compiled by numba: one pass over memory for each direction that needs one.
+"""The four-directional scan on the CPU, compiled by numba: one pass each for down and up, one for left and right.
 
-The state of a line stays in registers or in the first cache, and left and right share the reading of a row. Threads
-share the lines; numba's own threads are not used, as they must not be entered from two Python threads at once.
+The state of a line stays in registers or in the L1 cache. The lines are divided among Python threads; numba's own
+threads are not used, since two Python threads must not enter them at once.
 """
 
 import os
@@ -18,24 +18,24 @@ from models.scan.reference import DIRECTIONS
 
 _UP, _RIGHT, _DOWN, _LEFT = range(len(DIRECTIONS))
 
-# Number of state values held while a vertical direction scans one block of columns: 8 kB of the L1 cache.
+# State values per block of columns in a vertical direction: 8 kB, a part of the L1 cache.
 _STATE = 2048
 
-# Compiled code is kept beside this file for the next run, where files may be written there.
+# Compiled code is cached beside this file for the next run if the folder is writable.
 _compiled = njit(nogil=True, error_model="numpy", cache=os.access(os.path.dirname(__file__), os.W_OK))
 
 
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The contract of :func:`models.scan.reference.scan_reference`; differentiable once.
+    """Scan as :func:`models.scan.reference.scan_reference`; differentiable once.
 
     ``x`` is ``(B, C, H, W)`` in float32 or bfloat16 on the CPU, ``weight`` and ``bias`` ``(4, C)``; the result
-    ``(B, 4, C, H, W)`` has the type of ``x``, the state is float32. In memory the channels of a pixel lie together.
+    ``(B, 4, C, H, W)`` has the dtype of ``x``, the state is float32. The channels of a pixel are contiguous in memory.
     """
     return _Scan.apply(x, weight, bias)
 
 
 def _read(value):
-    """A stored value, float32 or the bits of a bfloat16, as float32."""
+    """Convert a stored value, float32 or the bits of a bfloat16, to float32."""
 
 
 @overload(_read)
@@ -46,7 +46,7 @@ def _(value):
 
 
 def _write(store, y, x, d, c, value):
-    """Store the float32 ``value`` in ``store[y, x, d, c]``, rounded to the nearest, even bfloat16 if it holds those."""
+    """Store the float32 ``value`` in ``store[y, x, d, c]``; for bfloat16, rounded to nearest, ties to even."""
 
 
 @overload(_write)
@@ -68,12 +68,12 @@ def _(store, y, x, d, c, value):
 
 @_compiled
 def _relu(value):
-    return np.float32(0) if value <= 0 else value  # not max(): a NaN must stay one
+    return np.float32(0) if value <= 0 else value  # not max(), so that NaN stays NaN
 
 
 @_compiled
 def _horizontal(x, weight, bias, out, first, last):
-    """Directions right and left of the rows ``first`` to ``last`` of ``x`` ``(H, W, C)`` into ``out``."""
+    """Scan rows ``first`` to ``last`` of ``x`` ``(H, W, C)`` to the right and to the left, into ``out``."""
     width, channels = x.shape[1:]
     state = np.empty(channels, np.float32)
     for y in range(first, last):
@@ -90,7 +90,7 @@ def _horizontal(x, weight, bias, out, first, last):
 
 @_compiled
 def _vertical(x, weight, bias, out, first, last):
-    """Directions down and up of the columns ``first`` to ``last`` of ``x`` ``(H, W, C)`` into ``out``."""
+    """Scan columns ``first`` to ``last`` of ``x`` ``(H, W, C)`` down and up, into ``out``."""
     height, _, channels = x.shape
     state = np.empty((last - first, channels), np.float32)
     for d, start, step in ((_DOWN, 0, 1), (_UP, height - 1, -1)):
@@ -109,7 +109,10 @@ def _vertical(x, weight, bias, out, first, last):
 
 @_compiled
 def _horizontal_gradient(out, grad, weight, grad_x, sums, first, last):
-    """Set rows of ``grad_x`` ``(H, W, C)`` to their gradient through right and left; add to ``sums`` ``(2, 4, C)``."""
+    """Set rows of ``grad_x`` ``(H, W, C)`` to the gradient of right and left; add those of weight and bias to ``sums``.
+
+    ``sums`` is ``(2, 4, C)``.
+    """
     width, _, channels = out.shape[1:]
     g, line = np.empty(channels, np.float32), np.empty((2, channels), np.float32)
     for y in range(first, last):
@@ -131,7 +134,7 @@ def _horizontal_gradient(out, grad, weight, grad_x, sums, first, last):
 
 @_compiled
 def _vertical_gradient(out, grad, weight, grad_x, sums, first, last):
-    """Add to columns of ``grad_x`` their gradient through down and up, and to ``sums``."""
+    """Add the gradient of down and up to columns of ``grad_x``, and those of weight and bias to ``sums``."""
     height, _, _, channels = out.shape
     g, line = np.empty((last - first, channels), np.float32), np.empty((2, channels), np.float32)
     for d, start, step in ((_DOWN, height - 1, -1), (_UP, 0, 1)):
@@ -152,19 +155,19 @@ def _vertical_gradient(out, grad, weight, grad_x, sums, first, last):
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    """The memory of a contiguous tensor; of bfloat16, which numpy has not, the bits."""
+    """View a contiguous tensor as a NumPy array; bfloat16, which NumPy lacks, as its bits."""
     tensor = tensor.detach()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _blocks(lines: int, longest: int) -> list[tuple[int, int]]:
-    """``lines`` lines in blocks of at most ``longest``, at least one a thread."""
+    """Divide ``lines`` lines into blocks of at most ``longest``, at least one per thread."""
     size = max(1, min(longest, -(-lines // torch.get_num_threads())))
     return [(first, min(first + size, lines)) for first in range(0, lines, size)]
 
 
 def _run(tasks: list[tuple]) -> None:
-    """Call every (function, its arguments) in PyTorch's number of threads."""
+    """Call every (function, *arguments) of ``tasks``, in as many threads as PyTorch uses."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for future in [pool.submit(*task) for task in tasks]:
             future.result()
@@ -198,7 +201,7 @@ class _Scan(torch.autograd.Function):
         grad = grad.permute(0, 3, 4, 1, 2).contiguous()
         grad_x = torch.empty(batch, height, width, channels)
         sums = torch.zeros(2, len(DIRECTIONS), channels, dtype=torch.float64)
-        # Rows set grad_x, then columns add to it.
+        # The rows initialise grad_x, then the columns add to it.
         for kernel, blocks in (
             (_horizontal_gradient, _blocks(height, height)),
             (_vertical_gradient, _blocks(width, -(-_STATE // channels))),

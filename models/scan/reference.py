@@ -1,4 +1,4 @@
-"""The four-directional ReLU scan (an IRNN) in plain torch: the definition that every faster backend must meet."""
+"""The four-directional ReLU scan (an IRNN) in plain torch: the reference for all backends."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ def scan_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     Along every line x_0 .. x_{L-1} in the direction of travel, per channel with its ``weight`` and ``bias``
     (both ``(4, C)``): ``h_0 = relu(x_0)`` and ``h_i = relu(weight h_{i-1} + bias + x_i)``. "up" travels from the
-    bottom row to the top one, "left" from the right column to the left one. Linear cost in the number of pixels.
-    The result has the type of ``x``, the state along a line is float32 at least.
+    bottom row to the top one, "left" from the right column to the left one. The cost is linear in the number of pixels.
+    The result has the dtype of ``x``, the state along a line at least float32.
     """
     out_type, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
     up = _scan_rows(x.flip(2), weight[0], bias[0]).flip(2)

@@ -1,19 +1,19 @@
 """The four-directional scan as Triton kernels: the backend for CUDA.
 
-A line is sequential, so the parallelism is in the lines and channels alone. An image of 480x640 with 32 channels has
-2 (480 + 640) 32 = 71680 of them over the four directions: only 17 warps for each multiprocessor of a large GPU, and
-less for crops. Hence:
+The steps along a line are sequential, so only lines and channels run in parallel. An image of 480x640 with 32 channels
+has 2 (480 + 640) 32 = 71680 of them over the four directions: only 17 warps per multiprocessor of a large GPU, and
+fewer for crops. Hence:
 
-- One launch does all four directions. A program is a single warp with one state a lane (32 channels of one line in
-  the network, several lines where there are fewer channels): the smallest unit that is still read in whole sectors
-  gives the most of them, and warps of one program would have nothing to share.
-- Few warps hide the latency of memory only if each has many reads under way. The arithmetic of a step needs the step
-  before, its reads do not: a program holds a chunk of pixels in registers and asks for the whole next chunk before it
-  steps through this one. These are plain loads of separate tiles in a fixed order. The pipelining of the compiler
-  (``num_stages``) would go through shared memory and copies of at least four bytes a lane, so not for half precision,
-  and a tile with the chunk as its dimension could not be taken apart again without a shuffle.
+- One launch computes all four directions. A program is a single warp with one state per lane (32 channels of one line
+  in the network, several lines where there are fewer channels). This is the smallest unit that still reads whole memory
+  sectors, so it yields the most warps; the warps of a larger program would share nothing.
+- Few warps hide the memory latency only if each has many loads in flight. The arithmetic of a step depends on the step
+  before, its loads do not: a program holds a chunk of pixels in registers and loads the whole next chunk before it
+  steps through the current one. These are plain loads of separate tiles in a fixed order. The compiler's pipelining
+  (``num_stages``) would go through shared memory with copies of at least four bytes per lane, which excludes half
+  precision, and a tile with the chunk as a dimension could not be split again without a shuffle.
 
-Everything is deterministic: no atomics, each program writes what no other one writes, and torch adds it up.
+Everything is deterministic: there are no atomics, no two programs write to the same address, and torch sums the parts.
 """
 
 from collections.abc import Sequence
@@ -27,19 +27,19 @@ from torch.autograd.function import once_differentiable
 from models.scan.reference import DIRECTIONS
 
 STORAGE = (torch.float32, torch.float16, torch.bfloat16)
-SIZES = ["batch", "height", "width"]  # one compiled kernel for all of them, whether they are 1, 480 or 481
+SIZES = ["batch", "height", "width"]  # not specialised: one compiled kernel for all values, be they 1, 480 or 481
 LANES = 32
-# Pixels asked for ahead. 17 warps times 16 pixels of 128 bytes are 34 KB under way in a multiprocessor, about the
-# bandwidth times the latency of the memory of an H100. The backward pass reads two values a pixel, hence half as many.
+# Pixels loaded ahead. 17 warps times 16 pixels of 128 bytes are 34 KB in flight per multiprocessor, about the bandwidth
+# times the latency of an H100's memory. The backward pass reads two values per pixel, hence half as many.
 FORWARD_CHUNK = 16
 BACKWARD_CHUNK = 8
 
 
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The contract of :func:`models.scan.reference.scan_reference`; differentiable once.
+    """Scan as :func:`models.scan.reference.scan_reference`; differentiable once.
 
     ``x`` is ``(B, C, H, W)`` in float32, float16 or bfloat16, ``weight`` and ``bias`` ``(4, C)``; the result
-    ``(B, 4, C, H, W)`` has the type of ``x``, the state is float32. In memory the channels of a pixel lie together.
+    ``(B, 4, C, H, W)`` has the dtype of ``x``, the state is float32. The channels of a pixel are contiguous in memory.
     """
     if x.dtype not in STORAGE:
         raise TypeError(f"the Triton scan takes float32, float16 or bfloat16, not {x.dtype}")
@@ -48,11 +48,11 @@ def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @triton.jit
 def _travel(direction, backwards, batch, height, width, BLOCK_LINES: tl.constexpr):
-    """The lines of this program and the way along them, in pixels of a ``(B, H, W)`` image.
+    """Compute the lines of this program and the step along them, in pixels of a ``(B, H, W)`` image.
 
-    Returns the index of the lines and the pixel each one starts at, both ``(BLOCK_LINES, 1)``, the number of lines,
-    their length and the step from a pixel to the next. ``backwards`` goes against the direction of travel. Pixels are
-    counted in 64 bits: with four directions and the channels they outgrow 32 bits before the memory is full.
+    Returns the indices of the lines and their first pixels, both ``(BLOCK_LINES, 1)``, the number of lines, their
+    length, and the step from one pixel to the next. ``backwards`` reverses the direction of travel. Pixel offsets are
+    64-bit: with four directions and the channels they can exceed 32 bits before the memory is full.
     """
     vertical = direction % 2 == 0  # "up", "right", "down", "left"
     reverse = ((direction == 0) | (direction == 3)) != backwards
@@ -70,7 +70,7 @@ def _travel(direction, backwards, batch, height, width, BLOCK_LINES: tl.constexp
 
 @triton.jit
 def _load(pointers, step, mask, left, COUNT: tl.constexpr):
-    """``COUNT`` tiles, ``step`` elements from one to the next; zero from the tile ``left`` on."""
+    """Load ``COUNT`` tiles, ``step`` elements apart; tiles from number ``left`` on are zero."""
     tiles = ()
     for k in tl.static_range(COUNT):
         tiles = tiles + (tl.load(pointers + k * step, mask=mask & (k < left), other=0.0),)
@@ -79,7 +79,7 @@ def _load(pointers, step, mask, left, COUNT: tl.constexpr):
 
 @triton.jit
 def _relu(value):
-    return tl.where(value <= 0, 0.0, value)  # as torch: NaN stays NaN
+    return tl.where(value <= 0, 0.0, value)  # NaN stays NaN, as in torch
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -96,10 +96,10 @@ def _forward(
     BLOCK_CHANNELS: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """``x`` ``(B, H, W, C)`` to ``out`` ``(B, H, W, 4, C)``; ``weight`` and ``bias`` are ``(4, C)`` in float32."""
+    """Scan ``x`` ``(B, H, W, C)`` into ``out`` ``(B, H, W, 4, C)``; ``weight`` and ``bias`` are ``(4, C)``, float32."""
     direction = tl.program_id(2)
     line, start, count, length, step = _travel(direction, False, batch, height, width, BLOCK_LINES)
-    if tl.program_id(0) * BLOCK_LINES >= count:  # the grid has room for the longer side of the image
+    if tl.program_id(0) * BLOCK_LINES >= count:  # the grid is sized for the longer side of the image
         return
     channel = tl.program_id(1) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)[None, :]
     mask = (line < count) & (channel < CHANNELS)
@@ -116,7 +116,7 @@ def _forward(
     tl.store(out, h.to(out.dtype.element_ty), mask=mask)
     out += out_step
     i = 1
-    while i < length:  # no range: the interpreter of Triton 3.6 takes no bound that was worked out
+    while i < length:  # no range(): the interpreter of Triton 3.6 accepts no computed bound
         chunk = ahead
         x += CHUNK * x_step
         ahead = _load(x, x_step, mask, length - i - CHUNK, CHUNK)
@@ -142,10 +142,10 @@ def _backward(
     BLOCK_CHANNELS: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The gradient of every direction for ``x``, and that of every line for the weight and the bias.
+    """Compute the gradients of ``x`` per direction, and of weight and bias per direction and line.
 
-    ``out``, ``grad`` and the float32 ``grad_x`` are ``(B, H, W, 4, C)``, ``weight`` ``(4, C)``, and ``sums``
-    ``(2, 4, B max(H, W), C)`` in float32: weight and bias, of every direction, of every line.
+    ``out``, ``grad`` and the float32 ``grad_x`` are ``(B, H, W, 4, C)``, ``weight`` is ``(4, C)``; ``sums``
+    ``(2, 4, B max(H, W), C)``, float32, receives the gradients of weight and bias.
     """
     direction = tl.program_id(2)
     line, start, count, length, step = _travel(direction, True, batch, height, width, BLOCK_LINES)
@@ -160,7 +160,7 @@ def _backward(
     grad_x += offset
     step *= 4 * CHANNELS
 
-    # The pixel where the travel ended, and no step went on from.
+    # The last pixel of the forward scan, on which no further step depends.
     h_last, grad_last = tl.load(out, mask=mask, other=0.0), tl.load(grad, mask=mask, other=0.0)
     out += step
     grad += step
@@ -168,8 +168,8 @@ def _backward(
     g = tl.where(h_last > 0, grad_last.to(tl.float32), 0.0)  # relu passes no gradient elsewhere
     tl.store(grad_x, g, mask=mask)
     grad_x += step
-    for_weight = tl.full((BLOCK_LINES, BLOCK_CHANNELS), 0.0, tl.float32)
-    for_bias = for_weight
+    line_grad_weight = tl.full((BLOCK_LINES, BLOCK_CHANNELS), 0.0, tl.float32)
+    line_grad_bias = line_grad_weight
     i = 1
     while i < length:
         h_chunk, grad_chunk = h_ahead, grad_ahead
@@ -180,17 +180,17 @@ def _backward(
         for k in tl.static_range(CHUNK):
             inside = i + k < length
             h = h_chunk[k].to(tl.float32)
-            g = tl.where(inside, g, 0.0)  # the first pixel of the travel has taken no step, hence no weight or bias
-            for_weight += g * h
-            for_bias += g
+            g = tl.where(inside, g, 0.0)  # the first pixel of the forward scan uses neither weight nor bias
+            line_grad_weight += g * h
+            line_grad_bias += g
             g = tl.where(h > 0, grad_chunk[k].to(tl.float32) + w * g, 0.0)
             tl.store(grad_x, g, mask=mask & inside)
             grad_x += step
         i += CHUNK
     lines = batch * tl.where(height > width, height, width)
     sums += (direction.to(tl.int64) * lines + line) * CHANNELS + channel
-    tl.store(sums, for_weight, mask=mask)
-    tl.store(sums + lines.to(tl.int64) * 4 * CHANNELS, for_bias, mask=mask)
+    tl.store(sums, line_grad_weight, mask=mask)
+    tl.store(sums + lines.to(tl.int64) * 4 * CHANNELS, line_grad_bias, mask=mask)
 
 
 def _launch(kernel, tensors: tuple[Tensor, ...], shape: Sequence[int], chunk: int) -> None:
@@ -200,7 +200,7 @@ def _launch(kernel, tensors: tuple[Tensor, ...], shape: Sequence[int], chunk: in
     block_lines = LANES // block_channels
     lines = batch * max(height, width)
     grid = (triton.cdiv(lines, block_lines), triton.cdiv(channels, block_channels), len(DIRECTIONS))
-    with torch.cuda.device_of(tensors[0]):  # the current device need not be that of the tensors
+    with torch.cuda.device_of(tensors[0]):  # the tensors need not be on the current device
         kernel[grid](
             *tensors,
             batch,
@@ -232,7 +232,7 @@ class _Scan(torch.autograd.Function):
         batch, height, width, directions, channels = out.shape
         grad = grad.permute(0, 3, 4, 1, 2).contiguous()
         grad_x = torch.empty_like(out, dtype=torch.float32)
-        # Zeros: directions with fewer lines than the others leave the rest as it is.
+        # Zeros, since directions with fewer lines than the others do not write all entries.
         sums = weight.new_zeros(2, directions, batch * max(height, width), channels)
         _launch(_backward, (out, grad, weight, grad_x, sums), (batch, height, width, channels), BACKWARD_CHUNK)
         grad_weight, grad_bias = sums.sum(dim=2)

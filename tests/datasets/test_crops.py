@@ -1,4 +1,4 @@
-"""Training crops: true flows are true, bands show only where they may, labels move along, draws can be repeated."""
+"""Training crops: flows are true, black bands occur only where allowed, labels follow, draws are reproducible."""
 
 import pytest
 import torch

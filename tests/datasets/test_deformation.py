@@ -1,4 +1,4 @@
-"""Random deformations: their inverse is exact, they come from the seed, and they have the published reach."""
+"""Random deformations: their inverse is exact, the seed determines them, and they have the published ranges."""
 
 import math
 

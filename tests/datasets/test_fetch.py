@@ -1,4 +1,4 @@
-"""Getting public archives and repositories: downloads that break off, damaged and malicious archives, clones."""
+"""Fetching public archives and repositories: interrupted downloads, damaged and malicious archives, clones."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The public sets, on tiny made-up sources: their layouts and splits, what is checked, and running again."""
+"""The public sets, on tiny synthetic sources: layouts and splits, checks, and repeated runs."""
 
 import re
 import shutil
@@ -92,7 +92,7 @@ def contents(folder):
 
 
 def pack(folder, path, top):
-    """Put what is in ``folder`` into an archive, below the folder ``top``."""
+    """Archive the content of ``folder`` below the folder ``top``."""
     zipped = path.suffix == ".zip"
     mode = "w:gz" if path.suffix == ".gz" else "w"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) if zipped else tarfile.open(path, mode) as archive:
@@ -107,7 +107,7 @@ def names(root, split, part="ir"):
 
 
 def expected_msrs(source):
-    """What a small MSRS becomes: two names of four by day, and of four by night, are for validation."""
+    """The expected files of a small MSRS: two of four pairs by day, and two of four by night, are for validation."""
     val = {"00001D.png", "00003D.png", "00005N.png", "00007N.png"}
     parts = {"ir": "ir", "vi": "vi", "label": "Segmentation_labels"}
     return {

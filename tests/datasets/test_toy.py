@@ -1,4 +1,4 @@
-"""The toy scenes: what tests and dry runs count on, and that both images and the labels share one geometry."""
+"""The toy scenes: the properties that tests and dry runs rely on, and one geometry of both images and the labels."""
 
 from itertools import combinations
 

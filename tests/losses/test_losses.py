@@ -32,7 +32,7 @@ def pictures(size=8, dtype=torch.float32):
 
 @pytest.fixture
 def exact_blur(monkeypatch):
-    """The photometric term's Gaussian in the precision of its input, for gradient checks; its own works in float32."""
+    """The photometric term's Gaussian in the precision of its input, for gradient checks; the original uses float32."""
 
     def blur(x, kernel, border):
         half, channels = kernel.numel() // 2, x.shape[1]
@@ -251,7 +251,7 @@ def test_fusion_terms_by_hand():
 
 
 def test_detail_by_hand():
-    """Where both sources are one image, the selected is it."""
+    """If both sources are the same image, it is the selected one."""
     ramp = (torch.arange(24.0) / 100).view(1, 1, 1, 24).expand(1, 1, 24, 24)
     # A ramp of 0.01 a pixel has differences of 0.01 along x, 0 along y: a contrast of 0.005. The error's differences
     # are 0.002 along one of both.
@@ -308,7 +308,7 @@ def test_gradients_of_consistency_reach_both_images():
 
 
 def batch_terms():
-    """Every term as a function of indices into one batch whose samples have masks of unlike sizes."""
+    """Every term as a function of indices into one batch whose samples have masks of different sizes."""
     images = [noise(3, 1, 16, 16, seed=i) for i in range(3)]
     masks = torch.cat((left(16, 16), left(7, 16), left(0, 16)))
     flows = [6 * noise(3, 2, n, n, seed=n) - 3 for n in (4, 8, 16)]

@@ -1,4 +1,4 @@
-"""The recipes: named terms, their weights and total, and which of two counterparts each term looks at."""
+"""The objectives: named terms, their weights and total, and the counterpart that each term uses."""
 
 import pytest
 import torch
@@ -217,7 +217,7 @@ def test_auxiliary_outputs_count_a_quarter():
 
 
 def matched(given, flows):
-    """What matching by ``flows`` makes of a batch of crops."""
+    """The result of matching a batch of crops by ``flows``."""
     scales = {way: [resize_flow(f, (12, 12)), resize_flow(f, (24, 24)), f] for way, f in flows.items()}
     warped = {"warped_ir": warp(given["ir"], flows["ir2vi"]), "warped_vi": warp(given["y"], flows["vi2ir"])}
     return {"flows": scales} | warped

@@ -1,4 +1,4 @@
-"""Segmentation losses: cases worked by hand, what ignored pixels may do, and batches against single images."""
+"""Segmentation losses: cases worked by hand, ignored pixels, and batches against single images."""
 
 import math
 
@@ -11,7 +11,7 @@ LOSSES = [lovasz_softmax, ohem_cross_entropy]
 
 
 def logits_of(probabilities):
-    """One row of pixels whose softmax is ``probabilities``, a list of a pixel's classes per pixel: (1, C, 1, N)."""
+    """Logits (1, C, 1, N) of one row of pixels whose softmax is ``probabilities``, one list of C values per pixel."""
     return torch.tensor(probabilities, dtype=torch.float64).T.log()[None, :, None]
 
 

@@ -1,4 +1,4 @@
-"""Networks and registrars of one's own: each is one class or function and one line of registration."""
+"""Custom networks and registrars: each takes one class or function and one line of registration."""
 
 from pathlib import Path
 

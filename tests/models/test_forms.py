@@ -1,4 +1,4 @@
-"""Operations computed in another form: only inside, and whatever happens there."""
+"""Alternative implementations of operations: used only inside the context, also when it ends by an exception."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The front door: all ways from a pair to its fused image give one and the same."""
+"""The pipeline: all interfaces compute the same fused image of a pair."""
 
 import cv2
 import pytest

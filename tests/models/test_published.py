@@ -1,4 +1,4 @@
-"""The released weights: a fabricated file goes through the key map, and our networks give the published outputs."""
+"""The released weights: the key map on a synthetic file, and our networks against the published outputs."""
 
 import json
 import zlib

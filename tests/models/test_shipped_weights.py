@@ -1,4 +1,4 @@
-"""The shipped weights reach, on one real pair of the embedded sample, what they reached when they were shipped."""
+"""The shipped weights keep their scores on one real pair of the embedded sample."""
 
 import pytest
 import torch

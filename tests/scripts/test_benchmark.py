@@ -1,4 +1,4 @@
-"""The benchmark: what it compares does the same work, and its tables add up."""
+"""The benchmark: the compared variants compute the same, and the tables add up."""
 
 from collections import Counter
 

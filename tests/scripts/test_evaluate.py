@@ -1,4 +1,4 @@
-"""Scoring result folders: tables with the right marks, and bad files named while the rest is scored."""
+"""Scoring of result folders: tables with the right marks, and bad files named while the rest is scored."""
 
 import csv
 import sys
@@ -73,7 +73,7 @@ def test_a_trade_off_needs_two_methods_and_two_metrics_that_rank():
     )
     assert trade_off([one]) is None
     assert trade_off([{key: row[key] for key in ("method", "images", "MI")} for row in (one, two)]) is None
-    # Every method is where its own figures say.
+    # Every method is at the position of its scores.
     pictures = {trade_off(rows) for rows in ([one, two], [{**one, "SSIM": 0.1}, two], [one, {**two, "MI": 3.0}])}
     assert len(pictures) == 3
     # A method without the metric leaves its point out, no more.

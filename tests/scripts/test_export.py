@@ -1,4 +1,4 @@
-"""The export to ONNX: its forms of the networks' functions, the file at sizes it was not made with, and refusals."""
+"""The export to ONNX: its implementations of operations, the file at sizes other than the export's, and errors."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ for package in export.PACKAGES:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """An untrained model whose flow is of some pixels; one pass, without structural channels, to be exported sooner."""
+    """An untrained model with flows of some pixels; one pass and no structural channels, for a faster export."""
     torch.manual_seed(0)
     model = SuperFusion(DenseMatcher(inputs="rgb"), passes=(0.5,))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Segmentation as a user meets it: test.py --mode Seg, the table of evaluate.py, class maps as files and pictures."""
+"""Segmentation for users: test.py --mode Seg, the table of evaluate.py, class maps as files and pictures."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from models import BiSeNet, SuperFusion, load_segmenter
 from models.weights import save_checkpoint
 from utils.classes import CLASS_COLOURS, CLASSES, class_names
 from utils.errors import UserError
-from utils.evaluation.segmentation import iou_figures, predict, segment, write_class_map
+from utils.evaluation.segmentation import iou_scores, predict, segment, write_class_map
 from utils.figures.overlays import class_overlay
 from utils.figures.pair_sheet import class_sheet
 from utils.figures.sheets import legend
@@ -28,7 +28,7 @@ CAR, PERSON, BIKE = 1, 2, 3
 
 
 class ByBrightness(nn.Module):
-    """A segmenter whose classes can be painted: gray value c / 8 is class c."""
+    """A segmenter that maps the gray value c / 8 to class c."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ class ByBrightness(nn.Module):
 
 
 def answers(network, index):
-    """``network`` with weights that answer class ``index`` everywhere."""
+    """Return ``network`` with weights that predict class ``index`` everywhere."""
     with torch.no_grad():
         network.conv_out.conv.bn.weight.zero_()
         network.conv_out.conv.bn.bias.fill_(1)
@@ -55,7 +55,7 @@ def paint(classes):
 
 
 def label_of(seed):
-    """Background, cars above, persons at the left of them, and a row without label at the bottom."""
+    """A label map: background, cars at the top, persons to the left of them, and an unlabelled row at the bottom."""
     label = torch.zeros(SIZE, dtype=torch.int64)
     label[: 6 + 4 * seed] = CAR
     label[: 6 + 4 * seed, :9] = PERSON
@@ -174,11 +174,11 @@ def test_a_segmenter_rebuilds_itself(tmp_path, fuser):
 def test_figures_by_hand():
     matrix = torch.zeros(9, 9, dtype=torch.int64)
     matrix[0, 0], matrix[0, 1], matrix[1, 1] = 4, 2, 1
-    iou = iou_figures([matrix, matrix])
+    iou = iou_scores([matrix, matrix])
     assert list(iou) == [*CLASSES, "mIoU"]
     assert iou["background"] == pytest.approx(4 / 6) and iou["car"] == pytest.approx(1 / 3)
     assert iou["person"] is None and iou["mIoU"] == pytest.approx(0.5)
-    assert list(iou_figures([torch.ones(2, 2)])) == ["class 0", "class 1", "mIoU"] == [*class_names(2), "mIoU"]
+    assert list(iou_scores([torch.ones(2, 2)])) == ["class 0", "class 1", "mIoU"] == [*class_names(2), "mIoU"]
 
 
 def test_mode_seg_writes_class_maps_and_scores_them(data, persons_everywhere, fuser, capsys):

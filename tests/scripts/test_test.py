@@ -1,4 +1,4 @@
-"""The scripts, run as a user runs them: what they write, and how they refuse bad input."""
+"""test.py, run as a user runs it: its output files, and errors on bad input."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""train.py, run as a user runs it: what it writes, that nothing is lost, how it refuses bad input."""
+"""train.py, run as a user runs it: its output files, resumption without loss, and errors on bad input."""
 
 import csv
 import errno
@@ -40,7 +40,7 @@ RF = ["photometric", "epe_register", "epe_deform", "smoothness", "border", *FUSI
 
 
 class Toy(nn.Module):
-    """A network of a few weights, for all that does not depend on which network is trained."""
+    """A network of a few weights, for tests that do not depend on the trained network."""
 
     architecture = {}
 
@@ -154,7 +154,7 @@ def read_state(out):
 
 
 def same(a, b):
-    """Whether two trees of tensors and numbers are equal bit by bit."""
+    """Test whether two trees of tensors and numbers are bit-identical."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):
@@ -205,12 +205,12 @@ def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
     rf, f, fs = tmp_path / "rf", tmp_path / "f", tmp_path / "fs"
     metrics = ["MI", "VIF", "SSIM", "FMI_dct", "Qabf", "Nabf"]
 
-    def check(out, stage, terms, figures, steps):
+    def check(out, stage, terms, scores, steps):
         names = {"last.safetensors", "best.safetensors", "state.pt", "validation.csv", "tensorboard"}
         assert {path.name for path in out.iterdir()} == names
         log = events(out)
         curves = ["learning_rate", "gradient_norm", "samples_per_second"]
-        curves += [f"loss/{term}" for term in [*terms, "total"]] + [f"validation/{figure}" for figure in figures]
+        curves += [f"loss/{term}" for term in [*terms, "total"]] + [f"validation/{score}" for score in scores]
         assert sorted(log.Tags()["scalars"]) == sorted(curves)
         assert [event.step for event in log.Scalars("loss/total")] == list(range(1, steps + 1))
         total = log.Scalars("loss/total")[0].value
@@ -219,10 +219,10 @@ def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
         (sheet,) = log.Tags()["images"]
         assert sheet == "toy_2" and log.Images(sheet)[0].width > 640  # the one held out, beside what was made of it
         (row,) = csv.DictReader((out / "validation.csv").open())
-        assert list(row) == ["step", "minutes", *figures] and int(row["step"]) == steps
+        assert list(row) == ["step", "minutes", *scores] and int(row["step"]) == steps
         about = read_weights(out / "best.safetensors")[1]
         assert about["recipe"]["stage"] == stage and about["step"] == steps
-        assert about["validation"][0][figures[0]] == pytest.approx(float(row[figures[0]]))
+        assert about["validation"][0][scores[0]] == pytest.approx(float(row[scores[0]]))
 
     train(recipe, rf)
     check(rf, "RF", RF, ["EPE_official", "EPE_band_free", *metrics], steps=4)
@@ -500,7 +500,7 @@ def test_a_time_budget_ends_with_the_schedule_complete(toy, tmp_path, monkeypatc
 
 
 def gradients(state):
-    """Those of the first step, which Adam's first moments are a tenth of, as one vector."""
+    """The gradients of the first step as one vector: ten times Adam's first moments."""
     moments = state["optimizer"]["state"]
     return torch.cat([10 * moments[key]["exp_avg"].flatten() for key in sorted(moments)])
 

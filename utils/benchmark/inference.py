@@ -1,7 +1,7 @@
-"""Seconds and memory of registering and fusing a pair: by path, size and device.
+"""Measure time and memory of registering and fusing a pair, by path, size and device.
 
-Every figure comes from a process of its own, so that a path's memory and settings are its own; the paths take turns,
-so that a machine whose speed drifts treats them alike. The median over all turns counts.
+Every measurement runs in its own process, so that no path shares memory or settings with another; the paths are
+interleaved, so that a drift of the machine's speed affects all alike. Times are medians over all turns.
 """
 
 import statistics
@@ -24,8 +24,8 @@ HEADER = "path, scan, precision, batch, size, register s, fuse s, both s, pairs/
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to run the networks; ``plain`` is the yardstick."""
+class Variant:
+    """One way to run the networks; the path ``plain`` is the baseline."""
 
     path: str  # plain, optimised or compiled
     scan: str
@@ -34,9 +34,9 @@ class Way:
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement, made in a process of its own."""
+    """One measurement, made in its own process."""
 
-    way: Way
+    variant: Variant
     width: int
     height: int
     batch: int
@@ -48,25 +48,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds of each repeat, and megabytes."""
+    """Seconds of each repeat, and peak memory in megabytes."""
 
     register: list[float]
     fuse: list[float]
     memory: float
 
 
-def ways(device: torch.device, all_scans: bool, compiled: bool) -> list[Way]:
-    """The yardstick, the scan backends of ``device`` (or the fastest) in float32, less precision, and compiled."""
+def variants(device: torch.device, all_scans: bool, compiled: bool) -> list[Variant]:
+    """List the baseline, the scan backends of ``device`` (or the fastest), lower precisions, and compiled variants."""
     backends = backends_for(device.type, torch.float32)[: None if all_scans else 1]
     reduced = {"cpu": ("bfloat16",), "mps": ("float16",), "cuda": ("bfloat16", "float16")}[device.type]
-    found = [Way("plain", "reference", "float32")]
-    found += [Way("optimised", scan, "float32") for scan in reversed(backends)]
-    found += [Way("optimised", backends[0], precision) for precision in reduced]
-    return found + [Way("compiled", backends[0], precision) for precision in ("float32", *reduced) if compiled]
+    listed = [Variant("plain", "reference", "float32")]
+    listed += [Variant("optimised", scan, "float32") for scan in reversed(backends)]
+    listed += [Variant("optimised", backends[0], precision) for precision in reduced]
+    return listed + [Variant("compiled", backends[0], precision) for precision in ("float32", *reduced) if compiled]
 
 
 def sample_pair(width: int, height: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """IR ``(B, 1, H, W)`` and VI ``(B, 3, H, W)``: a pair of the embedded sample, resized."""
+    """Return IR ``(B, 1, H, W)`` and VI ``(B, 3, H, W)``: a resized pair of the embedded sample."""
     pair = SamplePairs()[0].in_vi_frame()
     images = (image[None].expand(batch, -1, -1, -1) for image in (pair.ir_warp, pair.vi))
     ir, vi = (F.interpolate(image, (height, width), mode="bilinear", align_corners=False) for image in images)
@@ -75,15 +75,15 @@ def sample_pair(width: int, height: int, batch: int) -> tuple[torch.Tensor, torc
 
 def measure(task: Task) -> Result:
     """Time one task in this process."""
-    way, device = task.way, torch.device(task.device)
+    variant, device = task.variant, torch.device(task.device)
     torch.manual_seed(0)
     model = load_model() if task.network == "ours" else published_superfusion().eval()
-    if way.path == "plain":
+    if variant.path == "plain":
         model, forms = model.to(device), PLAIN
     else:
         keep_freed_memory()
-        model = Pipeline(model, "matcher", way.precision, task.max_side, way.path == "compiled", device)
-        forms = {"scan": load_backend(way.scan)}
+        model = Pipeline(model, "matcher", variant.precision, task.max_side, variant.path == "compiled", device)
+        forms = {"scan": load_backend(variant.scan)}
     ir, vi = (image.to(device) for image in sample_pair(task.width, task.height, task.batch))
     with torch.inference_mode(), computed_as(forms):
         register = seconds(lambda: model.register(ir, vi), device, task.repeats)
@@ -92,7 +92,7 @@ def measure(task: Task) -> Result:
 
 
 def run(tasks: list[Task], turns: int) -> dict[Task, Result]:
-    """Measure every task ``turns`` times, in turns."""
+    """Measure every task ``turns`` times, interleaved."""
     results = {task: Result([], [], 0.0) for task in tasks}
     for _ in range(turns):
         for task, before in results.items():
@@ -104,38 +104,42 @@ def run(tasks: list[Task], turns: int) -> dict[Task, Result]:
 
 
 def latency(result: Result) -> dict[str, float]:
-    """Median seconds a batch."""
+    """Return the median seconds per batch, by operation."""
     register, fuse = statistics.median(result.register), statistics.median(result.fuse)
     return {"register": register, "fuse": fuse, "both": register + fuse}
 
 
 def table(results: dict[Task, Result]) -> str:
-    """A row for each task; "x" is how many times as fast as the plain path at the same size."""
-    plain = {(task.width, task.height): latency(found) for task, found in results.items() if task.way.path == "plain"}
+    """Format a row per task; "x" is the speed-up over the plain path at the same size."""
+    plain = {
+        (task.width, task.height): latency(times) for task, times in results.items() if task.variant.path == "plain"
+    }
     rows = []
     for task, result in results.items():
-        found, yardstick = latency(result), plain.get((task.width, task.height))
-        ratios = [f"{yardstick[part] / found[part]:.1f}" if yardstick else "" for part in found]
-        way = task.way
+        times, baseline = latency(result), plain.get((task.width, task.height))
+        ratios = [f"{baseline[part] / times[part]:.1f}" if baseline else "" for part in times]
+        variant = task.variant
         rows.append(
-            [way.path, way.scan, way.precision, str(task.batch), f"{task.width}x{task.height}"]
-            + [f"{value:.3f}" for value in found.values()]
-            + [f"{task.batch / found['both']:.2f}", f"{result.memory:.0f}", *ratios]
+            [variant.path, variant.scan, variant.precision, str(task.batch), f"{task.width}x{task.height}"]
+            + [f"{value:.3f}" for value in times.values()]
+            + [f"{task.batch / times['both']:.2f}", f"{result.memory:.0f}", *ratios]
         )
     return markdown(HEADER.split(", "), rows)
 
 
 def plot(results: dict[Task, Result], title: str) -> Figure:
-    """Megapixels against the seconds of registering and of fusing, a line for each way."""
+    """Plot the seconds of registering and of fusing against megapixels, one line per variant."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = dict(zip(("register", "fuse"), figure.subplots(1, 2, sharey=True)))
-    for way in dict.fromkeys(task.way for task in results):
+    for variant in dict.fromkeys(task.variant for task in results):
         points = [
-            (task.width * task.height / 1e6, latency(result)) for task, result in results.items() if task.way == way
+            (task.width * task.height / 1e6, latency(result))
+            for task, result in results.items()
+            if task.variant == variant
         ]
         for part, panel in panels.items():
-            label = f"{way.path}, {way.precision}, scan {way.scan}"
-            panel.loglog([x for x, _ in points], [found[part] for _, found in points], "o-", label=label)
+            label = f"{variant.path}, {variant.precision}, scan {variant.scan}"
+            panel.loglog([x for x, _ in points], [times[part] for _, times in points], "o-", label=label)
     for part, panel in panels.items():
         panel.set(title=part, xlabel="megapixels")
         panel.grid(True, which="both", alpha=0.3)

@@ -1,7 +1,7 @@
-"""Our versions of what a library has too, beside the library's on the same input: values and time.
+"""Compare functions of ours with their library counterparts on the same input: values and time.
 
-Ours stays where it is at least 1.5 times as fast on a CPU, or where published networks or values depend on its exact
-form: ``docs/design.md`` has the table and the reasons.
+Our version is kept where it is at least 1.5 times as fast on a CPU, or where published networks or values depend on its
+exact form: ``docs/design.md`` contains the table and the reasons.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from utils.benchmark.measure import markdown, seconds
 from utils.colour import ycbcr_to_rgb
 from utils.metrics import filters
 
-_TURNS = 3  # of either version, so that a busy moment of the machine meets both
+_TURNS = 3  # interleaved, so that other load on the machine affects both versions
 
 
 @dataclass
 class Case:
-    """``ours`` and the ``library``'s function without arguments, which return one tensor each."""
+    """A function ``ours`` and its ``library`` counterpart, both without arguments and returning one tensor."""
 
     what: str
     name: str
@@ -34,7 +34,7 @@ class Case:
 
 
 def cases(device: torch.device, height: int = 240, width: int = 320) -> list[Case]:
-    """The pairs of versions, on random images of ``height`` x ``width``."""
+    """List the cases, on random images of ``height`` x ``width``."""
     generator = torch.Generator().manual_seed(0)
 
     def images(channels: int, batch: int = 2, scale: float = 1.0) -> Tensor:
@@ -55,7 +55,7 @@ def cases(device: torch.device, height: int = 240, width: int = 320) -> list[Cas
     flow = images(2, scale=16.0) - 8
     levels = (images(1, batch=1, scale=255)[0, 0].round()).to(torch.float32 if device.type == "mps" else torch.float64)
     logits = images(9)
-    # Pictures show some of the classes.
+    # Only some of the classes occur, as in real images.
     label = torch.randint(5, (2, height, width), generator=generator).to(device)
     matcher, photometric = gaussian_kernel(13, 3.0), gaussian_kernel(13, 2.0)
     return [
@@ -84,7 +84,7 @@ def cases(device: torch.device, height: int = 240, width: int = 320) -> list[Cas
             lambda: kornia.filters.spatial_gradient(levels[None, None], normalized=False)[0, 0],
         ),
         Case(
-            "SSIM map (structure loss)",
+            "SSIM map (SSIM loss)",
             "kornia.metrics.ssim",
             lambda: ssim_maps(gray, other)[0],
             lambda: kornia.metrics.ssim(gray, other, 11),
@@ -111,9 +111,9 @@ def cases(device: torch.device, height: int = 240, width: int = 320) -> list[Cas
 
 
 def measure(case: Case, device: torch.device, repeats: int) -> tuple[float, float, float]:
-    """The largest difference of the two results, and the least seconds of ours and of the library's.
+    """Return the largest difference of the two results, and the minimum seconds of ours and of the library's.
 
-    The least, since other work on the machine only adds to so short a time.
+    The minimum, since other load on the machine only adds to such short times.
     """
     difference = (case.ours() - case.library()).abs().max().item()
     times = ([], [])
@@ -124,7 +124,7 @@ def measure(case: Case, device: torch.device, repeats: int) -> tuple[float, floa
 
 
 def table(device: torch.device, repeats: int) -> str:
-    """:func:`measure` of all :func:`cases`, in Markdown; "x" is how many times our seconds the library's are."""
+    """Measure all cases and format them in Markdown; "x" is the library's time divided by ours."""
     rows = []
     for case in cases(device):
         difference, ours, library = measure(case, device, repeats)

@@ -1,4 +1,4 @@
-"""Timing on any device, and the peak memory of a process of its own."""
+"""Measure time on any device, and the peak memory of a process."""
 
 import math
 import multiprocessing
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-# Calls before the timing starts, or seconds if they take longer.
+# Warm-up ends after this many calls, or after this many seconds.
 _WARM_UP = 8
 _LONG = 5.0
 
 
 def seconds(function: Callable[[], Any], device: torch.device, repeats: int) -> list[float]:
-    """Time ``function`` on ``device`` ``repeats`` times, after calls that choose kernels and gather memory to reuse."""
+    """Time ``function`` on ``device`` ``repeats`` times, after warm-up calls."""
 
     def once() -> float:
         start = time.perf_counter()
@@ -35,17 +35,18 @@ def seconds(function: Callable[[], Any], device: torch.device, repeats: int) -> 
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory in MB that this process has held so far: of a CUDA device its tensors, else everything. NaN on
-    Windows, which does not say.
+    """Return the peak memory of this process in MB: of its tensors on a CUDA device, else of everything.
+
+    NaN on Windows, which does not report it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, whose getrusage begins a process with what its parent had
+    if status.exists():  # Linux, where getrusage starts from the parent's peak
         return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024 / 1e6
     if sys.platform == "win32":
         return math.nan
-    import resource  # there is none on Windows
+    import resource  # not available on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
@@ -58,6 +59,6 @@ def in_new_process(function: Callable, *args) -> Any:
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, its first column to the left and the others to the right."""
+    """Format a Markdown table, its first column left-aligned and the others right-aligned."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

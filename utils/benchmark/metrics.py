@@ -1,6 +1,6 @@
-"""Seconds per fusion metric on one seeded, textured 640x480 triple: ``python -m utils.benchmark.metrics``.
+"""Time each fusion metric on one seeded, textured 640x480 triple: ``python -m utils.benchmark.metrics``.
 
-The number of threads is PyTorch's; set ``OMP_NUM_THREADS=1`` for one core.
+It uses PyTorch's number of threads; set ``OMP_NUM_THREADS=1`` for one core.
 """
 
 import time
@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 480, 640
 
 
 def textured_image(generator: torch.Generator) -> torch.Tensor:
-    """Gray ``(480, 640)``, whole numbers 0..255: noise of five octaves, the coarser the stronger."""
+    """Draw gray noise ``(480, 640)``, integers in 0..255: five octaves, coarser ones with larger amplitude."""
     image = torch.zeros(1, 1, HEIGHT, WIDTH, dtype=torch.float64)
     for step in (2, 4, 8, 16, 32):
         noise = torch.randn(1, 1, HEIGHT // step, WIDTH // step, generator=generator, dtype=torch.float64)

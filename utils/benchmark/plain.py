@@ -1,4 +1,4 @@
-"""The operations written out as in the paper, without optimisation: the yardstick of speed."""
+"""Unoptimised operations as in the paper: the baseline of the benchmark."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from models.scan import scan_reference
 
 
 def shifted_cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
-    """:func:`models.correlation.cost_volume`, one neighbour of all 49 at a time."""
+    """Compute :func:`models.correlation.cost_volume` one neighbour at a time."""
     src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
     if correlation == "cosine":
         src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
@@ -27,12 +27,12 @@ def shifted_cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: in
     return torch.stack(costs, dim=1)
 
 
-# For models.forms.computed_as.
+# The argument of models.forms.computed_as.
 PLAIN: dict[str, Callable] = {"scan": scan_reference, "cost_volume": shifted_cost_volume}
 
 
-class EachDirectionAlone(nn.Module):
-    """A matcher that shares nothing between the directions."""
+class SeparateDirections(nn.Module):
+    """A matcher that computes each direction separately, without shared features."""
 
     def __init__(self, matcher: nn.Module):
         super().__init__()

@@ -1,7 +1,7 @@
-"""Seconds of one scan layer, by backend and type, as the images grow: the time must grow like the pixels.
+"""Time one scan layer by backend, dtype and image size; the time must be proportional to the number of pixels.
 
-The yardstick of memory traffic is a copy, in the same process, of as many bytes as the scan has to move: it reads its
-input and writes its output once, a quarter and four quarters of the output's size.
+The baseline of memory traffic is a copy, in the same process, of as many bytes as the scan must move: it reads its
+input once and writes its output once, which is four times as large.
 """
 
 import statistics
@@ -20,7 +20,7 @@ HEADER = "scan, type, size, forward ms, ns/pixel, GB/s, copy GB/s, forward x, ba
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds, and the bytes a second of the scan and of a copy."""
+    """Milliseconds per pass, and bytes per second of the scan and of a copy."""
 
     forward: float
     backward: float
@@ -39,7 +39,7 @@ def measure(device: torch.device, dtype: torch.dtype, width: int, height: int, r
     source = torch.empty(moved // 2, dtype=torch.uint8, device=device).fill_(1)
     target = torch.empty_like(source)
     copied = statistics.median(seconds(lambda: target.copy_(source), device, repeats))
-    found = {}
+    speeds = {}
     for name in backends_for(device.type, dtype):
         scan = load_backend(name)
         with torch.inference_mode():
@@ -48,32 +48,32 @@ def measure(device: torch.device, dtype: torch.dtype, width: int, height: int, r
         out = scan(*inputs)
         grad = torch.randn_like(out)
         backward = seconds(lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True), device, repeats)  # noqa: B023
-        found[name] = Speed(forward * 1e3, statistics.median(backward) * 1e3, moved / forward, moved / copied)
-    return found
+        speeds[name] = Speed(forward * 1e3, statistics.median(backward) * 1e3, moved / forward, moved / copied)
+    return speeds
 
 
 def table(results: dict[tuple[torch.dtype, int, int], dict[str, Speed]]) -> str:
-    """A row for each (type, width, height) and backend; "x" is how many times as fast as the reference."""
+    """Format a row per (dtype, width, height) and backend; "x" is the speed-up over the reference."""
     rows = []
-    for (dtype, width, height), found in results.items():
-        for name, speed in found.items():
+    for (dtype, width, height), speeds in results.items():
+        for name, speed in speeds.items():
             rows.append(
                 [name, str(dtype).removeprefix("torch."), f"{width}x{height}", f"{speed.forward:.1f}"]
                 + [f"{speed.forward * 1e6 / (width * height):.1f}"]
                 + [f"{value / 1e9:.1f}" for value in (speed.bandwidth, speed.copy_bandwidth)]
-                + [f"{found['reference'].forward / speed.forward:.1f}", f"{speed.backward:.1f}"]
-                + [f"{found['reference'].backward / speed.backward:.1f}"]
+                + [f"{speeds['reference'].forward / speed.forward:.1f}", f"{speed.backward:.1f}"]
+                + [f"{speeds['reference'].backward / speed.backward:.1f}"]
             )
     return markdown(HEADER.split(", "), rows)
 
 
 def plot(results: dict[tuple[torch.dtype, int, int], dict[str, Speed]], title: str) -> Figure:
-    """Megapixels against milliseconds forward, a line for each backend and type."""
+    """Plot the milliseconds of the forward pass against megapixels, one line per backend and dtype."""
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     panel = figure.subplots()
     lines: dict[str, list[tuple[float, float]]] = {}
-    for (dtype, width, height), found in results.items():
-        for name, speed in found.items():
+    for (dtype, width, height), speeds in results.items():
+        for name, speed in speeds.items():
             label = f"{name}, {str(dtype).removeprefix('torch.')}"
             lines.setdefault(label, []).append((width * height / 1e6, speed.forward))
     for label, points in lines.items():

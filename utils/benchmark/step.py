@@ -1,4 +1,4 @@
-"""Seconds of one training step of stage RF, part by part: the plain network against ours."""
+"""Time one training step of stage RF by parts: the plain network against ours."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from models import SuperFusion
 from models.forms import computed_as
 from models.published import published_superfusion
 from utils.benchmark.measure import markdown
-from utils.benchmark.plain import PLAIN, EachDirectionAlone
+from utils.benchmark.plain import PLAIN, SeparateDirections
 from utils.memory import keep_freed_memory
 from utils.training.config import Config
 from utils.training.stages.rf import rf_step
@@ -25,7 +25,7 @@ Seconds = dict[str, float]
 
 
 class Clock:
-    """Adds up the seconds of named parts; waits for the device before it looks."""
+    """Sum the seconds of named parts; the device is synchronised before each reading."""
 
     def __init__(self, device: torch.device):
         self.device, self.seconds = device, defaultdict(float)
@@ -43,7 +43,7 @@ class Clock:
         self.last = now
 
     def watch(self, module: nn.Module, part: str) -> None:
-        """Count the forward passes of ``module`` as ``part``, what comes before them as warps and losses."""
+        """Count the forward passes of ``module`` as ``part``, and the time before them as "warps and losses"."""
         module.register_forward_pre_hook(lambda *_: self.lap("warps and losses"))
         module.register_forward_hook(lambda *_: self.lap(part))
 
@@ -51,7 +51,7 @@ class Clock:
 def make_step(
     model: SuperFusion, config: Config, sampler: CropSampler, forms: Mapping[str, Callable], bfloat16: bool
 ) -> Callable[[], Seconds]:
-    """Make a function that trains ``model`` one step, its operations computed as ``forms`` say, and times its parts."""
+    """Make a function that trains ``model`` for one step, with the operations in ``forms``, and times its parts."""
     device = sampler.device
     optimizer = torch.optim.Adam(model.train().to(device).parameters(), lr=config.train.lr)
     clock = Clock(device)
@@ -77,9 +77,9 @@ def make_step(
 
 
 def measure(device: torch.device, batch: int, crop: int, repeats: int) -> dict[str, list[Seconds]]:
-    """Time ``repeats`` steps of ``batch`` images of ``crop`` pixels of each network, in turns; the plain one is first.
+    """Time ``repeats`` steps of ``batch`` crops of ``crop`` pixels for each network, interleaved, the plain one first.
 
-    Plain is the published network with the operations of :mod:`utils.benchmark.plain`, each direction on its own.
+    Plain is the published network with the operations of :mod:`utils.benchmark.plain`, one direction at a time.
     """
     keep_freed_memory()  # as train.py does
     config = Config()
@@ -87,7 +87,7 @@ def measure(device: torch.device, batch: int, crop: int, repeats: int) -> dict[s
     config.train.batch = config.train.fusion_batch = batch
     sampler = CropSampler(config.data, config.train.seed, device)
     plain = published_superfusion()
-    plain.matcher = EachDirectionAlone(plain.matcher)
+    plain.matcher = SeparateDirections(plain.matcher)
     float32, bfloat16 = (SuperFusion().to(memory_format=torch.channels_last) for _ in range(2))
     steps = {
         "plain, float32": make_step(plain, config, sampler, PLAIN, bfloat16=False),
@@ -95,7 +95,7 @@ def measure(device: torch.device, batch: int, crop: int, repeats: int) -> dict[s
         "ours, bfloat16": make_step(bfloat16, config, sampler, {}, bfloat16=True),
     }
     for step in steps.values():
-        step()  # the first is slower: memory is made, kernels are chosen
+        step()  # warm-up: memory is allocated, kernels are selected
     timings = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
@@ -104,7 +104,7 @@ def measure(device: torch.device, batch: int, crop: int, repeats: int) -> dict[s
 
 
 def table(timings: dict[str, list[Seconds]], batch: int) -> str:
-    """Format the median seconds of each part; "x" is how many times as fast as the first row a step is."""
+    """Format the median seconds of each part; "x" is the speed-up over the first row."""
     totals = {name: statistics.median(sum(step.values()) for step in steps) for name, steps in timings.items()}
     slowest = next(iter(totals.values()))
     rows = []

@@ -1,5 +1,5 @@
-"""Scoring of pairs and of result folders; imports utils/, models/ and datasets/, no script.
+"""Scoring of registered pairs and of result folders; imports utils/, models/ and datasets/, no script.
 
-``data_options`` which pairs; ``protocols`` how a registration is scored; ``result_folders`` and ``scoring`` other
-methods' results; ``segmentation`` class maps and their scores.
+``data_options`` selects the pairs; ``protocols`` scores a registration; ``result_folders`` and ``scoring`` score the
+results of any method; ``segmentation`` makes and scores class maps.
 """

@@ -1,4 +1,4 @@
-"""The options that say which pairs a script works on: a test set, or an IR and a VI image or folder."""
+"""The options that select a script's pairs: a test set, or an IR and a VI image or folder."""
 
 import argparse
 from pathlib import Path
@@ -29,10 +29,10 @@ def check_data_options(parser: argparse.ArgumentParser, args: argparse.Namespace
 
 
 def open_pairs(args: argparse.Namespace, num_classes: int, labels: bool) -> PairSet:
-    """The pairs that the options name; without options the embedded sample.
+    """Open the pairs that the options name, or the embedded sample without options.
 
-    ``labels`` reads the labels of a test set, too; they hold classes 0 .. ``num_classes`` - 1. Raises UserError for
-    what is missing.
+    With ``labels`` the labels of a test set are read too; they contain classes 0 .. ``num_classes`` - 1. Raises
+    UserError for missing files.
     """
     if args.dataset_name is not None:
         return test_set(args.data_root, args.dataset_name, num_classes, labels)

@@ -1,9 +1,9 @@
-"""Score a registration: as shipped, without the black band, or by alignment alone.
+"""Evaluation protocols of registration: "official", "band_free" and "alignment".
 
-"official" is the pair as shipped. The black band of its ``ir_warp``, where the deformation looked outside the image,
-reveals the deformation; "band_free" therefore crops the pair to the largest central rectangle without band and
-registers it anew. A pair whose true displacement is not known is scored by "alignment", which only compares before
-with after.
+"official" scores the pair as shipped. Its ``ir_warp`` has a black band where the deformation sampled outside the image,
+and the outline of that band reveals the deformation; "band_free" therefore crops the pair to the largest central
+rectangle without a band and registers it again. A pair without a known true displacement is scored by "alignment",
+which compares similarity measures before and after registration.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from utils.metrics.alignment import alignment_metrics
 from utils.metrics.fusion import gray_levels
 from utils.metrics.registration import registration_metrics
 
-# What can be scored of a pair whose true displacement is known.
+# The protocols for pairs with a known true displacement.
 PROTOCOLS = ("official", "band_free")
 
 
@@ -45,9 +45,9 @@ def score(
 
 
 def without_band(pair: Pair) -> Pair | None:
-    """``pair``, which has a true flow, cropped to the largest central rectangle that shows no black band.
+    """Crop ``pair``, which has a true flow, to the largest central rectangle without a black band.
 
-    None if that is smaller than the networks take. Raises ValueError if the centre itself is in the band.
+    Returns None if that is too small for the networks. Raises ValueError if the centre itself is in the band.
     """
     rows, columns = central_rectangle(valid_mask(pair.flow[None])[0, 0])
     parts = (pair.ir, pair.vi, pair.ir_warp, pair.flow)
@@ -61,7 +61,7 @@ def _errors(estimated: Tensor, true: Tensor) -> dict[str, dict[str, float]]:
 
 
 def _alignment(pair: Pair, registration: Registration) -> dict[str, dict[str, float]]:
-    """Both states over the same pixels: the largest central rectangle that the registered image fills."""
+    """Score before and after over the same pixels: the largest central rectangle that is valid in ``registration``."""
     rows, columns = central_rectangle(registration.valid[0, 0].cpu())
     given = resize((pair.ir if pair.ir_warp is None else pair.ir_warp)[None], pair.vi.shape[-2:])[0]
     images = (given, registration.registered[0].cpu(), pair.vi)
@@ -70,26 +70,26 @@ def _alignment(pair: Pair, registration: Registration) -> dict[str, dict[str, fl
 
 
 def as_columns(scores: dict[str, dict]) -> dict[str, float]:
-    """The scores of one pair as columns of a table: ``EPE_after``, ``EPE_after_band_free``, ``align_MI_after`` ..."""
+    """Flatten the scores of one pair to columns: ``EPE_after``, ``EPE_after_band_free``, ``align_MI_after`` ..."""
     return {
         f"{metric}_{when}" + ("_band_free" if protocol == "band_free" else ""): value
-        for protocol, stages in scores.items()
-        for when, figures in stages.items()
-        for metric, value in figures.items()
+        for protocol, states in scores.items()
+        for when, values in states.items()
+        for metric, value in values.items()
     }
 
 
-def summarise(scores: list[dict[str, dict]]) -> dict:
-    """``{"registration": {protocol: {"before": means, "after": means}}}`` over pairs; empty if none was registered.
+def registration_summary(scores: list[dict[str, dict]]) -> dict:
+    """Average over pairs: ``{"registration": {protocol: {"before": means, "after": means}}}``; empty without scores.
 
-    The official means also stand directly below "registration", as "before" and "after".
+    The official means are also stored directly below "registration", as "before" and "after".
     """
     registration = {}
     for protocol in (*PROTOCOLS, "alignment"):
         scored = [s[protocol] for s in scores if protocol in s]
         if scored:
-            stages = {when: [s[when] for s in scored] for when in ("before", "after")}
-            registration[protocol] = {when: means(figures, figures[0]) for when, figures in stages.items()}
+            states = {when: [s[when] for s in scored] for when in ("before", "after")}
+            registration[protocol] = {when: means(rows, rows[0]) for when, rows in states.items()}
     if not registration:
         return {}
     return {"registration": registration.get("official", {}) | registration}

@@ -1,4 +1,4 @@
-"""Find the files of a method's result folder by kind, and name those that are missing or unreadable."""
+"""Find the files in a method's result folder by kind, and report missing or unreadable ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from datasets.paired import images_by_stem
 from utils.errors import UserError
 
 KINDS = ("fused", "registered", "flow", "seg")
-# Kinds of files other than images: what each holds, and what a data set needs for it to be scored.
-NEEDED = {"flow": ("flows", "true flow"), "seg": ("class maps", "labels")}
+# Kinds of files other than images -> (their content, the reference data that scoring requires).
+REFERENCES = {"flow": ("flows", "true flow"), "seg": ("class maps", "labels")}
 
 
 @dataclass(frozen=True)
 class Results:
-    """The files of one method: for each kind ("fused", "flow", "registered", "seg") the paths by stem."""
+    """The files of one method: per kind ("fused", "flow", "registered", "seg"), the paths by stem."""
 
     method: str
     files: dict[str, dict[str, Path]]
@@ -27,9 +27,9 @@ class Results:
 def open_results(
     assignment: str, has_true_flow: bool, has_label: bool = False, kinds: Sequence[str] = KINDS
 ) -> Results:
-    """Find the files of ``NAME=DIR``, of these ``kinds``, that the data set has something to score against.
+    """Find the files of ``NAME=DIR``, of these ``kinds``, that can be scored against the data set.
 
-    Registered images count only where flows cannot be scored.
+    Registered images are used only if there are no flows that can be scored.
     """
     method, separator, folder = assignment.partition("=")
     if not (method and separator and folder):
@@ -39,10 +39,10 @@ def open_results(
     if not parts:
         return Results(method, {"fused": images_by_stem(folder)})
     known = {"flow": has_true_flow, "seg": has_label}
-    unscored = [NEEDED[kind] for kind in NEEDED if not known[kind] and parts.pop(kind, None)]
+    unscored = [REFERENCES[kind] for kind in REFERENCES if not known[kind] and parts.pop(kind, None)]
     if not parts:
-        held, needed = (" or ".join(words) for words in zip(*unscored))
-        raise UserError(f"{folder}: holds {held} only, and the data set has no {needed} to score them against")
+        content, reference = (" or ".join(words) for words in zip(*unscored))
+        raise UserError(f"{folder}: holds {content} only, and the data set has no {reference} to score them against")
     if "flow" in parts:
         parts.pop("registered", None)
     flow = parts.pop("flow", None)
@@ -53,20 +53,20 @@ def open_results(
 
 
 def missing_files(results: Results, names: list[str]) -> list[str]:
-    """One line for each kind of file that ``results`` lacks for some of the data set's ``names``."""
+    """Return one line for each kind of file that ``results`` lacks for some of the data set's ``names``."""
     lines = []
     for kind, files in results.files.items():
         missing = [name for name in names if name not in files]
         if len(missing) == len(names):
             lines.append(f"{results.method}: no {kind} file carries a name of the data set, such as {names[0]}")
         elif missing:
-            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
-            lines.append(f"{results.method}: no {kind} file for {shown}")
+            listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
+            lines.append(f"{results.method}: no {kind} file for {listed}")
     return lines
 
 
 def read_estimated_flow(path: Path) -> Tensor:
-    """``flow_ir2vi`` ``(2, H, W)`` in pixels of a file of ``test.py --save_flow``."""
+    """Read ``flow_ir2vi`` ``(2, H, W)`` in pixels from a file of ``test.py --save_flow``."""
     try:
         with np.load(path) as content:
             return torch.from_numpy(content["flow_ir2vi"].astype(np.float32))

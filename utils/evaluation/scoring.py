@@ -1,4 +1,4 @@
-"""Score result folders of any number of methods on the pairs of a data set; tables and curves of the scores."""
+"""Score the result folders of any number of methods on a data set, and write tables and curves."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +22,7 @@ from utils.metrics.registration import registration_metrics
 
 
 def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
-    """The fusion metrics that ``--metrics`` asks for; UserError names those that do not exist."""
+    """Return the names of the fusion metrics that ``--metrics`` selects; raises UserError for unknown names."""
     names = {"all": tuple(METRICS), "paper": PAPER, "none": ()}.get(choice, tuple(choice.split(",")))
     unknown = [name for name in names if name not in METRICS]
     if unknown:
@@ -32,7 +32,7 @@ def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
 
 
 def in_summary(kind: str, metrics: tuple[str, ...]) -> bool:
-    """Tell whether files of ``kind`` are scored one by one; class maps are scored over all images together."""
+    """Tell whether files of ``kind`` are scored per image; class maps are scored over all images together."""
     return kind != "seg" and (kind != "fused" or bool(metrics))
 
 
@@ -42,9 +42,9 @@ def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> d
         return fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(read_image(path)), metrics)
     if kind == "flow":
         return registration_metrics(read_estimated_flow(path)[None], pair.flow[None])
-    given = {"before": pair.ir if pair.ir_warp is None else pair.ir_warp, "after": read_image(path)}
-    scored = {when: alignment_metrics(gray_levels(image), gray_levels(pair.vi)) for when, image in given.items()}
-    return {f"{name}_{when}": value for when, figures in scored.items() for name, value in figures.items()}
+    images = {"before": pair.ir if pair.ir_warp is None else pair.ir_warp, "after": read_image(path)}
+    scores = {when: alignment_metrics(gray_levels(image), gray_levels(pair.vi)) for when, image in images.items()}
+    return {f"{name}_{when}": value for when, values in scores.items() for name, value in values.items()}
 
 
 def score_pair(
@@ -76,7 +76,7 @@ def score_pair(
 def score_all(
     pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], workers: int
 ) -> tuple[list[dict], list[str]]:
-    """Score every pair, in processes if ``workers`` > 1; rows are sorted by method, then name."""
+    """Score every pair, in several processes if ``workers`` > 1; rows are sorted by method, then name."""
     score = partial(score_pair, pairs, methods, metrics)
     bar = partial(tqdm, total=len(pairs), unit="pair", disable=None)
     if workers == 1:
@@ -85,7 +85,7 @@ def score_all(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             scored = list(bar(pool.map(score, range(len(pairs)))))
-    rows = [row for own, _ in scored for row in own]
+    rows = [row for pair_rows, _ in scored for row in pair_rows]
     order = {results.method: rank for rank, results in enumerate(methods)}
     return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines in scored for line in lines]
 
@@ -93,7 +93,7 @@ def score_all(
 def score_methods(
     pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], out: Path, workers: int
 ) -> list[str]:
-    """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line for each thing missing."""
+    """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line per missing or bad file."""
     problems = [line for results in methods for line in missing_files(results, pairs.names)]
     rows, failures = [], []
     if any(in_summary(kind, metrics) for results in methods for kind in results.files):

@@ -1,6 +1,6 @@
-"""Segmentation in use: class maps of images, as files and as pictures, and the table of their scores.
+"""Segment images, write class maps, and score them in a table.
 
-A class map is ``(H, W)`` int64: 0..num_classes - 1, in a label also 255 for a pixel that has none.
+A class map is ``(H, W)`` int64 with values 0..num_classes - 1, in a label also 255 for no label.
 """
 
 import math
@@ -24,9 +24,9 @@ from utils.metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
 
 @torch.no_grad()
 def predict(segmenter: nn.Module, image: Tensor) -> Tensor:
-    """The likeliest class of every pixel of ``image`` ``(B, 1 or 3, H, W)`` in [0, 1]: ``(B, H, W)`` int64.
+    """Predict the class of every pixel of ``image`` ``(B, 1 or 3, H, W)`` in [0, 1]: ``(B, H, W)`` int64.
 
-    ``segmenter`` is a :class:`models.BiSeNet` on the image's device, in eval mode; a gray image is repeated to three
+    ``segmenter`` is a :class:`models.BiSeNet` on the image's device, in eval mode; a gray image is expanded to three
     channels. Raises ValueError if a side has fewer than 32 pixels.
     """
     if min(image.shape[-2:]) < SMALLEST_SIDE:
@@ -35,28 +35,28 @@ def predict(segmenter: nn.Module, image: Tensor) -> Tensor:
 
 
 def segment(segmenter: nn.Module, image: Tensor) -> Tensor:
-    """The class map ``(H, W)``, on the CPU, of one ``image`` ``(1 or 3, H, W)`` in [0, 1] as an 8-bit file holds it.
+    """Segment one ``image`` ``(1 or 3, H, W)`` in [0, 1], rounded to 8 bits; returns ``(H, W)`` on the CPU.
 
-    So a fused image gets the same classes when it has just been made and when its file is read.
+    The rounding makes the classes of a fused image equal to those of its 8-bit file.
     """
     stored = (image.clamp(0, 1) * 255).round() / 255
     return predict(segmenter, stored[None].to(next(segmenter.parameters()).device))[0].cpu()
 
 
 def gray(image: Tensor) -> Tensor:
-    """The luminance ``(1, H, W)`` of ``image`` ``(1 or 3, H, W)``, as which an infrared image is segmented."""
+    """Return the luminance ``(1, H, W)`` of ``image`` ``(1 or 3, H, W)``, the segmenter's input for infrared images."""
     return luminance(image[None])[0]
 
 
 def write_class_map(path: str | Path, classes: Tensor) -> None:
-    """Write a class map as an 8-bit PNG with a palette: pictures to the eye, class numbers to ``read_label``."""
+    """Write a class map as an 8-bit PNG with a colour palette, whose indices are the classes."""
     picture = Image.fromarray(classes.to(torch.uint8).numpy())
-    picture.putpalette(CLASS_COLOURS.tobytes())  # which turns gray into indices
+    picture.putpalette(CLASS_COLOURS.tobytes())  # converts gray to palette indices
     write_file(path, lambda file: picture.save(file, format="PNG"))
 
 
-def iou_figures(matrices: Sequence[Tensor]) -> dict[str, float | None]:
-    """IoU in [0, 1] by the name of its class, then "mIoU", of the sum of the images' confusion matrices ``(C, C)``.
+def iou_scores(matrices: Sequence[Tensor]) -> dict[str, float | None]:
+    """Compute the IoU in [0, 1] per class name, then "mIoU", from the sum of confusion matrices ``(C, C)``.
 
     None stands for a class that is neither labelled nor predicted.
     """
@@ -66,7 +66,7 @@ def iou_figures(matrices: Sequence[Tensor]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in zip(names, values)}
 
 
-# Gives the class map of a pair, or None where the method left no file for it.
+# Returns the class map of a pair, or None where the method has no file for it.
 Source = Callable[[Pair], Tensor | None]
 
 INPUTS: dict[str, Callable[[Pair], Tensor]] = {"visible": lambda pair: pair.vi, "infrared": lambda pair: gray(pair.ir)}
@@ -75,10 +75,11 @@ INPUTS: dict[str, Callable[[Pair], Tensor]] = {"visible": lambda pair: pair.vi, 
 def class_maps(
     methods: dict[str, dict[str, dict[str, Path]]], segmenter: nn.Module | None, num_classes: int
 ) -> dict[str, Source]:
-    """Collect the class maps that the segmentation table scores, by the name of its row.
+    """Collect the sources of class maps for the segmentation table, by row name.
 
-    With a ``segmenter`` its classes of the visible, the infrared and each method's fused images; besides, the class
-    maps that methods left. ``methods`` holds the file of each method, kind ("fused", "seg", others) and image.
+    With a ``segmenter`` these are its predictions for the visible, the infrared and each method's fused images; in
+    addition, the class maps in the methods' folders. ``methods`` maps method, kind ("fused", "seg", others) and image
+    name to a file.
     """
     sources: dict[str, Source] = {}
     if segmenter is not None:
@@ -121,5 +122,5 @@ def score_segmentations(pairs: PairSet, sources: dict[str, Source], num_classes:
                 problems.append(str(error))
             except ValueError as error:
                 problems.append(f"{method}, {name}: {error}")
-    rows = [{"method": method, "images": len(own)} | iou_figures(own) for method, own in matrices.items() if own]
+    rows = [{"method": name, "images": len(scored)} | iou_scores(scored) for name, scored in matrices.items() if scored]
     return rows, problems

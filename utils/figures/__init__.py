@@ -1,5 +1,5 @@
-"""Pictures, curves and tables for people; imports utils/ and models/warping.py, no network.
+"""Visualisation: pictures, curves and tables; imports utils/ and models/warping.py, no network.
 
-``overlays`` lays one image over another, ``flows`` paints flows, ``sheets`` puts pictures side by side, ``pair_sheet``
-makes the sheet of one pair; ``curves`` and ``tables`` show scores.
+``overlays`` draws one image over another, ``flows`` draws flows, ``sheets`` arranges pictures side by side,
+``pair_sheet`` makes the sheet of one pair; ``curves`` and ``tables`` present scores.
 """

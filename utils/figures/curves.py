@@ -1,7 +1,7 @@
-"""Figures of metrics: the cumulative distribution curve of every method (the paper's), and the trade-off.
+"""Plots of metrics: the cumulative distribution of every method (as in the paper), and trade-offs between metrics.
 
-A point (x, y) of a cumulative curve says that the share x of the images has values of at most y; the legend gives the
-means. In the trade-off a point is a method, at its mean of the first metric and of another one.
+A point (x, y) of a cumulative curve means that a share x of the images has values of at most y; the legend lists the
+means. In a trade-off each point is a method, at its means of the first and of another metric.
 """
 
 import io
@@ -11,13 +11,13 @@ import statistics
 from utils.figures.tables import arrow, direction, metric_columns
 
 _MARKERS = "os^Dv<>pX*"
-_MARKED = 12  # markers on a curve of many images
-_LEGEND_LINE = 0.08  # height of a line of the legend as a share of the panel
+_MARKED = 12  # number of markers on a curve of many images
+_LEGEND_LINE = 0.08  # height of a legend line relative to the panel
 
 
 def cumulative_curves(rows: list[dict]) -> bytes:
-    """Draw per-image rows ``{"method", "name", metric: value, ...}``, one panel a metric that ranks; returns a PNG."""
-    # Imported here: the processes that score images import this module and never draw.
+    """Plot per-image rows ``{"method", "name", metric: value, ...}``, one panel per ranking metric; returns a PNG."""
+    # Imported here because the processes that score images import this module but never plot.
     from matplotlib.figure import Figure
 
     metrics = [metric for metric in metric_columns(rows) if direction(metric)]
@@ -33,10 +33,10 @@ def cumulative_curves(rows: list[dict]) -> bytes:
 
 
 def trade_off(summary: list[dict]) -> bytes | None:
-    """Draw summary rows ``{"method", "images", metric: mean, ...}``, a point a method, joined in their order.
+    """Plot summary rows ``{"method", "images", metric: mean, ...}``, one point per method, joined in row order.
 
-    The first metric that ranks is on every panel's x axis, each other one on the y axis of its own. Returns a PNG;
-    None for less than two methods or metrics.
+    The first ranking metric is on the x axis of all panels, each other one on the y axis of its own panel. Returns a
+    PNG, or None for fewer than two methods or metrics.
     """
     from matplotlib.figure import Figure
 
@@ -60,7 +60,7 @@ def trade_off(summary: list[dict]) -> bytes | None:
 
 
 def _panels(figure, count: int) -> list:
-    """So many panels in rows of three or four."""
+    """Add ``count`` panels to ``figure``, in rows of three or four."""
     columns = min(count, 3 if count <= 9 else 4)
     rows = math.ceil(count / columns)
     figure.set_size_inches(4.2 * columns, 3.4 * rows)
@@ -74,7 +74,7 @@ def _png(figure) -> bytes:
 
 
 def _draw(panel, number: int, label: str, values: list[float]) -> None:
-    """The curve of the method of this ``number``, which decides its colour and marker in every panel."""
+    """Draw the curve of a method, whose ``number`` determines its colour and marker in every panel."""
     panel.plot(
         [(rank + 1) / len(values) for rank in range(len(values))],
         sorted(values),
@@ -88,7 +88,7 @@ def _draw(panel, number: int, label: str, values: list[float]) -> None:
 
 
 def _finish(panel, title: str) -> None:
-    """Axes, and a legend in free space above the curves."""
+    """Format the axes, and place the legend in free space above the curves."""
     curves = len(panel.get_lines())
     columns = 1 if curves <= 4 else 2
     low, high = panel.get_ylim()

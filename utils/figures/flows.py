@@ -1,4 +1,4 @@
-"""Pictures of a flow: its vectors as colours, and what its warp makes of a square grid.
+"""Pictures of a flow: its vectors as colours, and a square grid warped by it.
 
 Flows are ``(2, H, W)`` in pixels (convention: :mod:`models.warping`), pictures ``(3, H, W)`` in [0, 1].
 """
@@ -12,11 +12,11 @@ from models.warping import pixel_grid, valid_mask
 
 
 def flow_colours(flow: Tensor, reach: float | None = None) -> Tensor:
-    """A flow in the colours of Middlebury's wheel (Baker et al., IJCV, 2011): hue for direction, saturation for length.
+    """Colour a flow by Middlebury's wheel (Baker et al., IJCV, 2011): hue is direction, saturation is length.
 
-    Full saturation stands for ``reach`` pixels and more, by default the longest vector; give the flows that are to be
-    compared the same. The wheel in the corner is the key, its radius the number of pixels written there. Returns
-    ``(3, H, W)``.
+    Full saturation stands for ``reach`` pixels or more, by default the length of the longest vector; use one value for
+    flows that are to be compared. The wheel in the corner is the key: its radius is the number of pixels written there.
+    Returns ``(3, H, W)``.
     """
     if reach is None:
         reach = max(float(flow.norm(dim=0).max()), 1e-6)
@@ -27,7 +27,7 @@ def flow_colours(flow: Tensor, reach: float | None = None) -> Tensor:
 
 
 def _wheel_key(radius: int, reach: float) -> Tensor:
-    """A disc of the wheel on white, its ``radius`` standing for a flow of ``reach`` pixels, and that number below."""
+    """Draw the wheel on white, with ``radius`` for a flow of ``reach`` pixels, and that number below it."""
     offsets = (pixel_grid(2 * radius + 1, 2 * radius + 1, like=torch.zeros(1))[0] - radius) / radius
     disc = torch.where(offsets.norm(dim=0) <= 1, _wheel_colours(offsets * reach, reach), torch.ones(3, 1, 1))
     text = f"{reach:.3g} px"
@@ -40,23 +40,23 @@ def _wheel_key(radius: int, reach: float) -> Tensor:
 
 
 def _wheel_colours(flow: Tensor, reach: float) -> Tensor:
-    # Imported here: torchvision takes longer to load than all the rest, and only this picture needs it.
+    # Imported here because torchvision loads slowly and only this picture needs it.
     from torchvision.utils import flow_to_image
 
     shortened = flow / flow.norm(dim=0, keepdim=True).clamp(min=reach)
-    # Full saturation is given to the longest vector of the image: a column of vectors of that length sees to it.
+    # flow_to_image scales to the longest vector of the image; an extra column of unit vectors makes that length 1.
     scale = torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(2, flow.shape[1], 1)
     return flow_to_image(torch.cat((shortened, scale), dim=2))[:, :, :-1].float() / 255
 
 
 def warped_grid(flow: Tensor, step: int = 24) -> Tensor:
-    """What a warp by ``flow`` makes of a square grid with a line every ``step`` pixels: ``(3, H, W)``.
+    """Warp a square grid with a line every ``step`` pixels by ``flow``: ``(3, H, W)``.
 
-    Grey is where the warp samples outside the source.
+    Pixels where the warp samples outside the source are gray.
     """
     height, width = flow.shape[-2:]
     position = pixel_grid(height, width, like=flow)[0] + flow
-    # Lines drawn from the distance to the nearest one stay thin and smooth, however the grid is stretched.
+    # Lines drawn by the distance to the nearest one stay thin and smooth where the grid is stretched.
     distance = ((position + step / 2) % step - step / 2).abs()
     slope = torch.stack([torch.stack(torch.gradient(axis)).norm(dim=0) for axis in position])
     line = (1.2 - distance / slope.clamp(min=1e-3)).clamp(0, 1).amax(0, keepdim=True)

@@ -1,4 +1,4 @@
-"""Overlays of one image on another: gradients and a checkerboard that show alignment, and classes in colour.
+"""Overlays of two images: gradients and a checkerboard, which show alignment, and coloured classes.
 
 Images are float32 ``(C, H, W)`` in [0, 1].
 """
@@ -15,9 +15,10 @@ _PURPLE = (0.75, 0.1, 1.0)
 
 
 def gradient_overlay(moving: Tensor, fixed: Tensor) -> Tensor:
-    """The gradients of ``moving`` in purple on the grayed ``fixed`` image; both ``(C, H, W)`` in [0, 1].
+    """Draw the gradients of ``moving`` in purple over the gray ``fixed`` image; both ``(C, H, W)`` in [0, 1].
 
-    Returns ``(3, H, W)``. Where the two are aligned, purple lines lie on the edges below them (paper, Fig. 6).
+    Returns ``(3, H, W)``. Where the images are aligned, purple lines coincide with the edges of ``fixed`` (paper,
+    Fig. 6).
     """
     gray = luminance(fixed[None]).expand(1, 3, -1, -1) * 0.8
     gradient = sobel(luminance(moving[None]), eps=1e-12)
@@ -27,7 +28,7 @@ def gradient_overlay(moving: Tensor, fixed: Tensor) -> Tensor:
 
 
 def checkerboard(first: Tensor, second: Tensor, squares: int = 8) -> Tensor:
-    """The two images in turn, ``squares`` of them on the shorter side: aligned edges run on from square to square.
+    """Alternate two images in a checkerboard of ``squares`` on the shorter side; aligned edges continue across squares.
 
     Both are ``(1 or 3, H, W)``; returns ``(3, H, W)``, the top left square from ``first``.
     """
@@ -38,9 +39,9 @@ def checkerboard(first: Tensor, second: Tensor, squares: int = 8) -> Tensor:
 
 
 def class_overlay(image: Tensor, classes: Tensor) -> Tensor:
-    """A class map ``(H, W)`` in ``CLASS_COLOURS`` over the grayed ``image`` ``(1 or 3, H, W)``: ``(3, H, W)``.
+    """Draw a class map ``(H, W)`` in ``CLASS_COLOURS`` over the gray ``image`` ``(1 or 3, H, W)``: ``(3, H, W)``.
 
-    Class 0, the background, leaves the image as it is; outlines have the full colour.
+    Class 0, the background, is transparent; outlines are opaque.
     """
     gray = luminance(image[None])[0].cpu().expand(3, -1, -1)
     colours = (torch.from_numpy(CLASS_COLOURS).float() / 255)[classes].permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""The sheet of one pair: what was given, what registration, fusion and segmentation made of it, at a glance."""
+"""The sheet of one pair: the inputs and the results of registration, fusion and segmentation, side by side."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -12,7 +12,7 @@ from utils.figures.flows import flow_colours, warped_grid
 from utils.figures.overlays import checkerboard, class_overlay, gradient_overlay
 from utils.figures.sheets import legend, sheet
 
-# The longer side of a panel, in pixels: a screen shows no more.
+# The largest longer side of a panel in pixels, about that of a screen.
 PANEL_SIDE = 1280
 
 CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fused"}
@@ -20,7 +20,7 @@ CAPTIONS = {"vi": "visible (VI)", "ir": "infrared (IR) as given", "fused": "fuse
 
 @dataclass
 class Pictures:
-    """What a sheet shows: images ``(1 or 3, H, W)`` in [0, 1], the flow ``(2, H, W)``, class maps ``(H, W)``.
+    """The content of a sheet: images ``(1 or 3, H, W)`` in [0, 1], the flow ``(2, H, W)``, class maps ``(H, W)``.
 
     ``ir`` is the image as given, in VI's frame, ``aligned`` the undeformed one of a test set; ``verdict`` says whether
     the registration was accepted.
@@ -37,7 +37,7 @@ class Pictures:
     verdict: str = ""
 
     def reduced(self) -> "Pictures":
-        """The same with a longer side of at most ``PANEL_SIDE``."""
+        """Return a copy whose longer side is at most ``PANEL_SIDE``."""
         height, width = self.vi.shape[-2:]
         scale = PANEL_SIDE / max(height, width)
         if scale >= 1:
@@ -54,9 +54,9 @@ def _reduce(x: Tensor, size: list[int]) -> Tensor:
 
 
 def pair_sheet(pictures: Pictures, segmented: str | None = None, num_classes: int = 0) -> Tensor:
-    """The sheet of one pair, ``(3, H', W')``.
+    """Draw the sheet of one pair, ``(3, H', W')``.
 
-    With ``classes``, ``segmented`` names the picture they were found in ("vi", "ir" or "fused"), of ``num_classes``.
+    With ``classes``, of ``num_classes``, ``segmented`` names the segmented picture ("vi", "ir" or "fused").
     """
     pictures = pictures.reduced()
     panels = {CAPTIONS["vi"]: pictures.vi, CAPTIONS["ir"]: pictures.ir}
@@ -84,9 +84,9 @@ def class_sheet(
     num_classes: int,
     beside: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """A sheet of ``image`` ``(1 or 3, H, W)``, ``classes`` over it, ``label`` over it if there is one, and a legend.
+    """Draw a sheet of ``image`` ``(1 or 3, H, W)``, the same with ``classes`` and with ``label``, if any, and a legend.
 
-    ``beside`` are captioned images that stand first. The legend names the classes present. Returns ``(3, H', W')``.
+    ``beside`` holds captioned images that come first. The legend names the classes present. Returns ``(3, H', W')``.
     """
     panels = (beside or {}) | {caption: image, "classes found": class_overlay(image, classes)}
     present = classes.unique()

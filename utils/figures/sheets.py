@@ -1,4 +1,4 @@
-"""Sheets: captioned pictures beside one another, their enlarged crops below, and the names of classes.
+"""Sheets: captioned pictures side by side, their enlarged crops, and legends of classes.
 
 Pictures are float32 ``(C, H, W)`` in [0, 1].
 """
@@ -19,7 +19,7 @@ _GAP = 4  # pixels between the parts of a comparison
 
 
 def sheet(panels: dict[str, Tensor], columns: int = 3) -> Tensor:
-    """Captioned ``panels`` (caption -> ``(1 or 3, H, W)`` in [0, 1], one size) as one image, row by row."""
+    """Arrange captioned ``panels`` (caption -> ``(1 or 3, H, W)`` in [0, 1], one size) in one image, row by row."""
     cells = [_captioned(caption, panel.expand(3, -1, -1)) for caption, panel in panels.items()]
     cells += [torch.ones_like(cells[0])] * (-len(cells) % columns)
     rows = [torch.cat(cells[i : i + columns], dim=2) for i in range(0, len(cells), columns)]
@@ -36,7 +36,7 @@ def _captioned(caption: str, panel: Tensor) -> Tensor:
 
 
 def legend(entries: dict[int, str], width: int) -> Tensor:
-    """The names of classes (class -> name) beside their colours, in as many lines as they need: ``(3, h, width)``.
+    """Draw the names of classes (class -> name) beside their colours, with line breaks: ``(3, h, width)``.
 
     Class 0 has a white field, since :func:`utils.figures.overlays.class_overlay` does not colour it.
     """
@@ -57,10 +57,10 @@ def legend(entries: dict[int, str], width: int) -> Tensor:
 
 
 def comparison(images: dict[str, Tensor], boxes: list[tuple[int, int, int, int]], columns: int = 4) -> Tensor:
-    """Captioned ``images`` of one size (caption -> ``(1 or 3, H, W)``), below each its enlarged crops, as one image.
+    """Draw captioned ``images`` of one size (caption -> ``(1 or 3, H, W)``), each above its enlarged crops.
 
-    ``boxes`` are (left, top, width, height) in pixels, drawn in the images in the colours of the crops' frames.
-    Raises ValueError for a box that is not wholly inside.
+    ``boxes`` are the crops as (left, top, width, height) in pixels; each is drawn in the image in the colour of its
+    crop's frame. Raises ValueError for a box that is not wholly inside.
     """
     height, width = next(iter(images.values())).shape[-2:]
     for left, top, w, h in boxes:
@@ -71,7 +71,7 @@ def comparison(images: dict[str, Tensor], boxes: list[tuple[int, int, int, int]]
 
 
 def _with_crops(image: Tensor, boxes: list[tuple[int, int, int, int]]) -> Tensor:
-    """``image`` with ``boxes`` drawn in, over a row of their crops, all of one height, that is as wide as the image."""
+    """Draw ``boxes`` in ``image``, and below it a row of their crops, of equal height, as wide as the image."""
     width = image.shape[2]
     picture = image.cpu().float().permute(1, 2, 0).numpy().copy(order="C")
     colours = [_BOX_COLOURS[i % len(_BOX_COLOURS)] for i in range(len(boxes))]
@@ -89,12 +89,12 @@ def _with_crops(image: Tensor, boxes: list[tuple[int, int, int, int]]) -> Tensor
 
 
 def salient_boxes(ir: Tensor, vi: Tensor) -> list[tuple[int, int, int, int]]:
-    """Two boxes for :func:`comparison`, a quarter of the sides each: where IR, and then VI, has most gradient."""
+    """Choose two boxes for :func:`comparison`, of a quarter of the sides: where IR, and where VI, has most gradient."""
     height, width = vi.shape[-2] // 4, vi.shape[-1] // 4
     boxes = []
     for image in (ir, vi):
         energy = F.avg_pool2d(sobel(luminance(image[None]), eps=1e-12), (height, width), stride=1)[0, 0]
-        for left, top, w, h in boxes:  # the second box keeps clear of the first
+        for left, top, w, h in boxes:  # the second box must not overlap the first
             energy[max(top - h, 0) : top + h, max(left - w, 0) : left + w] = -1
         top, left = divmod(int(energy.argmax()), energy.shape[1])
         boxes.append((left, top, width, height))

@@ -1,7 +1,7 @@
 """Summary tables: the mean of every metric per method, in Markdown and LaTeX, best in bold, second underlined.
 
-Ranks follow the figures as printed, so methods that look equal share a mark. A summary row is a dictionary
-``{"method": name, "images": count, metric: mean, ...}``; a method without a metric lacks its key or has None there.
+Ranks follow the printed values, so methods that look equal share a mark. A summary row is a dictionary
+``{"method": name, "images": count, metric: mean, ...}``; the key of a metric is absent or None if it was not computed.
 """
 
 import math
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from utils.files.results import means
 from utils.metrics import alignment, fusion, registration
 
-_DIGITS = 4  # significant digits of a column's largest figure,
-_DECIMALS = 5  # but no more decimals than these
+_DIGITS = 4  # significant digits of a column's largest value
+_DECIMALS = 5  # the largest number of decimals
 
 _LATEX_SPECIAL = str.maketrans(
     {character: "\\" + character for character in "&%$#_{}"}
@@ -28,9 +28,9 @@ Direction = Callable[[str], int]
 
 
 def direction(metric: str) -> int:
-    """1 if higher is better, -1 if lower is, as the metric's entry says; 0 for a figure that ranks nothing.
+    """Return a metric's direction: 1 if higher is better, -1 if lower is better, 0 for a value that does not rank.
 
-    Of measures taken before and after registration ("..._before", "..._after") only those after it rank.
+    Of values before and after registration ("..._before", "..._after") only the latter rank.
     """
     entries = fusion.METRICS | fusion.PAPER_SCALE | registration.METRICS | alignment.METRICS
     entry = entries.get(metric.removesuffix("_after"))
@@ -38,34 +38,34 @@ def direction(metric: str) -> int:
 
 
 def higher(metric: str) -> int:
-    """The direction of every metric of a table in which higher is better throughout, such as one of IoU."""
+    """Return 1 for every metric: the direction in a table of IoU, for example."""
     return 1
 
 
 def arrow(metric: str, better: Direction = direction) -> str:
-    """What a heading adds to the metric's name: where better lies."""
+    """Return the arrow that a heading appends to the metric's name."""
     return {1: " ↑", -1: " ↓", 0: ""}[better(metric)]
 
 
 def metric_columns(rows: list[dict]) -> list[str]:
-    """The metrics of per-image or summary rows in order of first appearance."""
+    """List the metrics of per-image or summary rows in order of first appearance."""
     return [key for key in dict.fromkeys(k for row in rows for k in row) if key not in ("method", "name", "images")]
 
 
 def summarise(rows: list[dict]) -> list[dict]:
-    """Per-image rows ``{"method", "name", metric: value, ...}`` to summary rows, methods in order of appearance."""
+    """Average per-image rows ``{"method", "name", metric: value, ...}`` per method, in order of first appearance."""
     summary = []
     for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        line = {"method": method, "images": len(own)}
-        for metric in metric_columns(own):
-            line |= means([row for row in own if metric in row], [metric])
+        method_rows = [row for row in rows if row["method"] == method]
+        line = {"method": method, "images": len(method_rows)}
+        for metric in metric_columns(method_rows):
+            line |= means([row for row in method_rows if metric in row], [metric])
         summary.append(line)
     return summary
 
 
 def markdown(summary: list[dict], better: Direction = direction) -> str:
-    """The summary as a Markdown table, methods in rows."""
+    """Format the summary as a Markdown table, methods in rows."""
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
     metrics = metric_columns(summary)
     columns = [_column(summary, metric, better(metric), marks, missing="–") for metric in metrics]
@@ -77,7 +77,7 @@ def markdown(summary: list[dict], better: Direction = direction) -> str:
 
 
 def latex(summary: list[dict], better: Direction = direction) -> str:
-    """The summary as a LaTeX ``tabular`` with the rules of the package booktabs, methods in rows."""
+    """Format the summary as a LaTeX ``tabular`` with booktabs rules, methods in rows."""
     marks = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
     metrics = metric_columns(summary)
     columns = [_column(summary, metric, better(metric), marks, missing="--") for metric in metrics]
@@ -90,13 +90,13 @@ def latex(summary: list[dict], better: Direction = direction) -> str:
 
 
 def _column(summary: list[dict], metric: str, better: int, marks: dict[int, str], missing: str) -> list[str]:
-    """The cells of one metric of direction ``better``; ``marks``: a format for rank 1, rank 2 and, under 0, others."""
+    """Format the cells of one metric of direction ``better``; ``marks`` maps rank 1, 2 and 0 (others) to formats."""
     values = [row.get(metric) for row in summary]
     largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0)
     decimals = _DIGITS - 1 - (math.floor(math.log10(largest)) if largest else 0)
     printed = [None if v is None else f"{v:.{min(max(decimals, 0), _DECIMALS)}f}" for v in values]
     known = {float(text) for text in printed if text is not None}
-    # A method alone is neither the best nor the worst.
+    # A single method is neither the best nor the worst.
     ranked = sorted(known, reverse=better > 0)[:2] if better and len(known) > 1 else []
     ranks = {value: rank for rank, value in enumerate(ranked, start=1)}
     return [missing if text is None else marks[ranks.get(float(text), 0)].format(text) for text in printed]

@@ -1,4 +1,4 @@
-"""All that reads and writes files; imports the flat files of utils/ alone.
+"""Reading and writing of files; imports only the modules in utils/ itself.
 
-``images`` of 8 and 16 bit (``complete``: whether a file is whole), ``checkpoint`` weights, ``results`` tables.
+``images`` reads and writes images (``complete`` detects truncated ones), ``checkpoint`` weights, ``results`` tables.
 """

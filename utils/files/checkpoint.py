@@ -17,17 +17,17 @@ from utils.files.writing import write_bytes
 def write_weights(path: str | Path, model: nn.Module, **about: Any) -> None:
     """Write the weights of ``model`` to a safetensors file, with ``about`` in its metadata, each value as JSON.
 
-    The file appears whole or not at all.
+    The file is written atomically.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors, {k: json.dumps(v) for k, v in about.items()}))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint without running any code in it.
+    """Read a checkpoint without executing any code in it.
 
     Returns (tensors by name, metadata) of a file of :func:`write_weights`; for a PyTorch file (loaded with
-    ``weights_only=True``) whatever dictionary it holds, and empty metadata. Raises UserError if it is neither.
+    ``weights_only=True``) the dictionary that it holds, and empty metadata. Raises UserError if it is neither.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,9 +46,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def read_torch_file(path: Path, kind: str) -> Any:
-    """Read a file of ``torch.save`` without running any code in it, tensors on the CPU.
+    """Read a file of ``torch.save`` without executing any code in it, tensors on the CPU.
 
-    Raises UserError, "not KIND", if it is not such a file or holds more than tensors and plain values.
+    Raises UserError, "not KIND", if it is not such a file or contains anything but tensors and plain values.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -57,16 +57,16 @@ def read_torch_file(path: Path, kind: str) -> Any:
 
 
 def load_strictly(model: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Load ``tensors`` into ``model``; a missing, unexpected or misshapen key is a UserError that lists them."""
-    wanted = model.state_dict()
-    problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
-    problems += [f"unexpected {name}" for name in tensors.keys() - wanted.keys()]
+    """Load ``tensors`` into ``model``; raises UserError listing missing, unexpected or misshapen keys."""
+    expected = model.state_dict()
+    problems = [f"missing {name}" for name in expected.keys() - tensors.keys()]
+    problems += [f"unexpected {name}" for name in tensors.keys() - expected.keys()]
     problems += [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted.keys() & tensors.keys()
-        if wanted[name].shape != tensors[name].shape
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(expected[name].shape)}"
+        for name in expected.keys() & tensors.keys()
+        if expected[name].shape != tensors[name].shape
     ]
     if problems:
-        shown = "; ".join(sorted(problems)[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise UserError(f"{path}: does not fit {type(model).__name__}: {shown}")
+        listed = "; ".join(sorted(problems)[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise UserError(f"{path}: does not fit {type(model).__name__}: {listed}")
     model.load_state_dict(tensors)

@@ -1,15 +1,15 @@
-"""Whether an image file holds all that its structure promises, found without decoding it.
+"""Detect truncated or damaged image files by their structure, without decoding them.
 
-Decoders fill what a truncated file lacks with gray. PNG: chunks with checksums (ISO/IEC 15948), up to IEND. JPEG:
-marker segments, then scans, up to the marker EOI (ITU-T T.81, annex B). BMP: a header that says where the pixels lie
-and how many there are. Other kinds are left to their decoder.
+Decoders fill the missing part of a truncated file with gray. PNG: chunks with checksums (ISO/IEC 15948), up to IEND.
+JPEG: marker segments, then scans, up to the marker EOI (ITU-T T.81, annex B). BMP: a header with the offset and the
+number of the pixels. Other formats are left to their decoder.
 """
 
 import zlib
 
 
 def missing(data: bytes) -> str | None:
-    """What the PNG, JPEG or BMP file ``data`` lacks, in a few words; None if it is whole or of another kind."""
+    """Describe the defect of the PNG, JPEG or BMP file ``data``; None if it is complete or has another format."""
     for magic, check in _CHECKS.items():
         if data.startswith(magic):
             return check(data)
@@ -33,7 +33,7 @@ def _png(data: bytes) -> str | None:
 
 def _jpeg(data: bytes) -> str | None:
     position = 2
-    # Segments in front of the image may hold a thumbnail, with an end of its own.
+    # Segments before the image may contain a thumbnail with its own end marker.
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # a fill byte
@@ -53,7 +53,7 @@ def _bmp(data: bytes) -> str | None:
         return int.from_bytes(data[start : start + size], "little", signed=size == 4)
 
     offset, header, compression = number(10), number(14), number(30)
-    if header == 12:  # of OS/2: sides of 16 bits, no compression
+    if header == 12:  # OS/2 header: 16-bit sides, no compression
         width, height, bits, compression = number(18, 2), number(20, 2), number(24, 2), 0
     else:
         width, height, bits = number(18), abs(number(22)), number(28, 2)

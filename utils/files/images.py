@@ -1,4 +1,4 @@
-"""Image files: read any png, jpg, bmp or tif of 8 or 16 bit as float32 in [0, 1], and write 8-bit PNGs safely."""
+"""Image files: read png, jpg, bmp and tif of 8 or 16 bit as float32 in [0, 1]; write 8-bit PNGs atomically."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from utils.files.writing import write_bytes
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
-# A thermal sensor fills a small part of its 16 bits; these percentiles of an image become 0 and 1.
+# A thermal sensor uses a small part of its 16-bit range; these percentiles of an image are mapped to 0 and 1.
 STRETCH = (0.5, 99.5)
 
 
@@ -32,7 +32,7 @@ def read_image(path: str | Path, stretch: bool = False) -> Tensor:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    # OpenCV fills what a truncated file lacks with gray.
+    # OpenCV fills the missing part of a truncated file with gray.
     if problem := missing(data):
         raise UserError(f"{path}: not a readable image ({problem})")
     pixels = _decode(data)
@@ -61,7 +61,7 @@ def _decode(data: bytes) -> np.ndarray | None:
         return None
     level = cv2.utils.logging.setLogLevel(0)
     try:
-        # IMREAD_UNCHANGED keeps alpha and depth but ignores a JPEG's note on which way up the camera was held.
+        # IMREAD_UNCHANGED keeps alpha and depth but ignores the EXIF orientation of a JPEG.
         jpeg = data.startswith(b"\xff\xd8")
         flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if jpeg else cv2.IMREAD_UNCHANGED
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -79,7 +79,7 @@ def _stretch(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: Tensor) -> None:
-    """Write ``image`` ``(C, H, W)`` in [0, 1], C = 1 or 3 (RGB), as an 8-bit PNG, rounded; never half-written."""
+    """Write ``image`` ``(C, H, W)`` in [0, 1], C = 1 or 3 (RGB), as an 8-bit PNG, rounded, atomically."""
     pixels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     ok, data = cv2.imencode(".png", np.ascontiguousarray(pixels[:, :, ::-1]))
     assert ok, "OpenCV encodes every 8-bit image of 1 or 3 channels"

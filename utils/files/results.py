@@ -1,4 +1,4 @@
-"""The tables a run leaves: per-image CSV and summary JSON."""
+"""Result tables: per-image CSV and summary JSON."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from utils.files.writing import write_bytes
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
-    """Write ``rows`` as CSV; columns in order of first appearance, empty where a row lacks one."""
+    """Write ``rows`` as CSV; columns in order of first appearance, empty where a row has no value."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -26,5 +26,5 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def means(rows: list[dict], columns: Iterable[str]) -> dict[str, float]:
-    """The mean over ``rows`` of each of ``columns``."""
+    """Average each of ``columns`` over ``rows``."""
     return {column: statistics.fmean(row[column] for row in rows) for column in columns}

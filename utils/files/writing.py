@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files atomically: a file is complete or does not appear."""
 
 import io
 import os
@@ -24,14 +24,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_file(path: str | Path, save: Callable[[BinaryIO], object]) -> None:
-    """Write what ``save`` writes to the binary file that it is given, as :func:`write_bytes` does."""
+    """Write a file as :func:`write_bytes` does; ``save(file)`` writes its content to a binary file object."""
     buffer = io.BytesIO()
     save(buffer)
     write_bytes(path, buffer.getvalue())
 
 
 def check_writable(folder: Path) -> None:
-    """Make ``folder``; raises UserError if files cannot be written there, before any work is lost."""
+    """Make ``folder``; raises UserError if files cannot be written there. Call it before long computations."""
     probe = folder / ".probe"
     write_bytes(probe, b"")
     probe.unlink()

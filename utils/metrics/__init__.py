@@ -1,5 +1,5 @@
 """Quality measures of fusion, registration, alignment and segmentation; imports models/warping.py, no network.
 
-A metric is a function and one entry in a ``METRICS``, of ``fusion``, ``registration`` or ``alignment``, which also says
-whether higher or lower is better (``registry``). The other files hold the functions, ``filters`` what they share.
+A metric is a function and an entry in ``METRICS`` of ``fusion``, ``registration`` or ``alignment``, which also states
+whether higher or lower is better (``registry``). The other modules define the functions; they share ``filters``.
 """

@@ -1,7 +1,7 @@
-"""How well two images of different cameras line up, where no true displacement is known.
+"""Alignment of two images from different cameras where no true displacement is known.
 
-Images: gray ``(H, W)``, whole numbers 0..255 of any dtype, as in :mod:`utils.metrics.fusion`. Both measures rise with
-better alignment but have no scale of their own: compare them before and after registration on the same pair.
+Images: gray ``(H, W)``, whole numbers 0..255 of any dtype, as in :mod:`utils.metrics.fusion`. Both metrics rise with
+better alignment but have no absolute scale: compare them before and after registration of the same pair.
 """
 
 import torch
@@ -12,18 +12,18 @@ from utils.metrics.information import LEVELS, histogram_entropy, joint_entropy
 from utils.metrics.registry import Metric, higher
 from utils.metrics.statistics import pearson
 
-# Gray levels that share a bin: 256 x 256 joint bins would hold a few pixels each and overestimate the information.
+# Gray levels per bin: with 256 x 256 joint bins of a few pixels each, the information would be overestimated.
 _BIN_WIDTH = 8
 
 
 def binned_information(x: Tensor, y: Tensor) -> Tensor:
-    """Mutual information in bits of two images with 32 bins each."""
+    """Compute the mutual information in bits of two images with 32 bins each."""
     x, y = torch.floor(x / _BIN_WIDTH), torch.floor(y / _BIN_WIDTH)
     return histogram_entropy(x, LEVELS) + histogram_entropy(y, LEVELS) - joint_entropy(x, y)
 
 
 def gradient_correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Normalised cross-correlation of the Sobel gradient magnitudes, in [-1, 1]; 0 where an image has no gradient."""
+    """Compute the normalised cross-correlation (NCC) of Sobel gradient magnitudes, in [-1, 1]; 0 for a flat image."""
     magnitudes = [torch.hypot(*sobel(image, "replicate")) for image in (x, y)]
     return pearson(*magnitudes)
 
@@ -32,7 +32,7 @@ METRICS: dict[str, Metric] = {"align_MI": higher(binned_information), "align_NCC
 
 
 def alignment_metrics(image: Tensor, vi: Tensor) -> dict[str, float]:
-    """The :data:`METRICS`, ``align_MI`` in bits and ``align_NCC``, of an infrared ``image`` against ``vi``.
+    """Compute the :data:`METRICS`, ``align_MI`` in bits and ``align_NCC``, of an infrared ``image`` against ``vi``.
 
     Raises ValueError if their sizes differ.
     """

@@ -1,7 +1,7 @@
 """The discrete Meyer wavelet's low-pass filter ("dmey"), as MATLAB's wavelet toolbox and PyWavelets tabulate it.
 
 62 taps: a leading zero and 61 symmetric ones. The Meyer wavelet has no finite filter; this approximation (to 2e-3 in
-energy) is the field's convention, hence a table and not a formula.
+energy) is the field's convention, hence a table instead of a formula.
 """
 
 # From the outermost tap to the central one.

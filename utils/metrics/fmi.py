@@ -1,10 +1,10 @@
 """FMI: feature mutual information between the fused image and both sources, over all 3x3 windows of a feature map.
 
-Haghighat and Razian, "Fast-FMI", AICT, 2014. A window's features, stretched to [0, 1] and divided by their sum, are
-taken as a distribution over its nine positions. The joint distribution of two windows is modelled as a mixture of
-independence and the Frechet bound: comonotone if the windows correlate, countermonotone if not, with the
-share phi that gives the correlation seen. The score of a window pair is their mutual information over the mean of
-their entropies; the metric is the mean over all windows and both sources.
+Haghighat and Razian, "Fast-FMI", AICT, 2014. The features of a window, stretched to [0, 1] and divided by their sum,
+are taken for a distribution over its nine positions. The joint distribution of two windows is modelled as a mixture of
+independence and the Frechet bound (comonotone for positively correlated windows, countermonotone for others), with the
+weight phi of the bound chosen to match the observed correlation. The score of a window pair is its mutual information
+divided by the mean of its entropies; the metric is the mean over all windows and both sources.
 
 Images: ``(H, W)`` float64 of whole numbers 0..255, at least 3 pixels on each side.
 """
@@ -17,32 +17,32 @@ from torch import Tensor
 from utils.metrics.filters import ratio
 from utils.metrics.fmi_features import dct, edges, wavelet
 
-# Window pairs at a time: a table of joint probabilities (9, 9, n) in float32 then stays near the processor's cache.
-# Not a power of two, which would place all rows of a table on the same cache sets.
+# Window pairs per chunk, so that a float32 table of joint probabilities (9, 9, n) is about the size of the cache. Not a
+# power of two, which would map all rows of a table to the same cache sets.
 _CHUNK = 5000
 
 _BINS = 9
 
 
 def _nlogn(p: Tensor) -> Tensor:
-    """``p log|p|``, 0 at 0. The bound is a normal float32: logarithms of subnormal ones are ten times slower."""
+    """Return ``p log|p|``, 0 at 0; clamped to normal float32, since logarithms of subnormals are ten times slower."""
     return p.abs().clamp_(min=1e-30).log_().mul_(p)
 
 
 def _distribution(windows: Tensor) -> Tensor:
-    """Windows ``(9, n)``, none of them flat, to distributions ``(9, n)`` float32."""
+    """Convert windows ``(9, n)``, none of them flat, to distributions ``(9, n)`` float32."""
     above = windows - windows.amin(0)
     return (above / above.sum(0)).float()
 
 
 def _spread(p: Tensor) -> Tensor:
-    """Standard deviation ``(n,)`` of the position 1..9 under ``p``."""
+    """Compute the standard deviation ``(n,)`` of the position 1..9 under ``p``."""
     position = torch.arange(_BINS, device=p.device, dtype=p.dtype)[:, None]
     return (p * (position - (p * position).sum(0)) ** 2).sum(0).sqrt()
 
 
 def window_information(source: Tensor, fused: Tensor) -> Tensor:
-    """Score ``(n,)`` of n pairs of 3x3 windows ``(9, n)``, none of them flat, in column-major order.
+    """Score n pairs of 3x3 windows ``(9, n)``, none of them flat, in column-major order; returns ``(n,)``.
 
     Countermonotone pairs are turned into comonotone ones by reversing the source's positions, which changes
     neither an entropy nor a spread.
@@ -52,8 +52,9 @@ def window_information(source: Tensor, fused: Tensor) -> Tensor:
     pearson = (s0 * f0).sum(0) / ((s0 * s0).sum(0) * (f0 * f0).sum(0)).sqrt()
     s = torch.where(pearson < 0, s.flip(0), s)
 
-    # Comonotone masses: position i covers the stretch [F_i-1, F_i] of [0, 1], j covers [S_j-1, S_j]; they share the
-    # overlap. Its covariance, sum_ij min(F_i, S_j) - F_i S_j, is a sum of terms min(F_i, S_j) (1 - max(F_i, S_j)).
+    # Comonotone masses: position i covers the interval [F_i-1, F_i] of [0, 1], j covers [S_j-1, S_j]; their joint mass
+    # is the overlap. The covariance, sum_ij min(F_i, S_j) - F_i S_j, is a sum of terms min(F_i, S_j) (1 - max(F_i,
+    # S_j)).
     cdf_s, cdf_f = s.cumsum(0), f.cumsum(0)
     tail_s, tail_f = (p[1:].flip(0).cumsum(0).flip(0) for p in (s, f))
     upper = torch.minimum(cdf_f[:, None], cdf_s[None])
@@ -68,13 +69,13 @@ def window_information(source: Tensor, fused: Tensor) -> Tensor:
 
 
 def _windows_all(mask: Tensor) -> Tensor:
-    """Whether all nine pixels of each 3x3 window of ``mask`` ``(H, W)`` are set: ``(H - 2, W - 2)``."""
+    """Test whether all nine pixels of each 3x3 window of ``mask`` ``(H, W)`` are set: ``(H - 2, W - 2)``."""
     rows = mask[:-2] & mask[1:-1] & mask[2:]
     return rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
 
 
 def _flat_windows(feature: Tensor) -> Tensor:
-    """Whether the nine features of each window equal one another: ``(H - 2, W - 2)``."""
+    """Test whether the nine features of each window are equal: ``(H - 2, W - 2)``."""
     same_below, same_right = feature[:-1] == feature[1:], feature[:, :-1] == feature[:, 1:]
     below = same_below[:-1] & same_below[1:]
     right = same_right[:, :-1] & same_right[:, 1:]
@@ -82,9 +83,9 @@ def _flat_windows(feature: Tensor) -> Tensor:
 
 
 def _source_information(source: Tensor, fused: Tensor) -> Tensor:
-    """Mean score over all windows of two feature maps ``(H, W)``.
+    """Average the score over all windows of two feature maps ``(H, W)``.
 
-    Equal windows score 1. A flat window, a uniform distribution, correlates with nothing: the pair scores 0.
+    Equal windows score 1. A flat window is a uniform distribution, without correlation: its pair scores 0.
     """
     equal = _windows_all(source == fused)
     scored = ~(equal | _flat_windows(source) | _flat_windows(fused))
@@ -102,7 +103,7 @@ def _source_information(source: Tensor, fused: Tensor) -> Tensor:
 
 
 def feature_information(ir: Tensor, vi: Tensor, fused: Tensor, feature: Callable[[Tensor], Tensor]) -> Tensor:
-    """FMI for a ``feature`` that maps an image to a feature map."""
+    """Compute FMI for a ``feature`` that maps an image to a feature map."""
     target = feature(fused)
     return (_source_information(feature(ir), target) + _source_information(feature(vi), target)) / 2
 
@@ -118,5 +119,5 @@ def fmi_wavelet(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def fmi_edges(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """FMI_pixel, by the name the field has given it: of the thinned Sobel edges."""
+    """FMI_pixel: of the thinned Sobel edges, despite the name, which is the field's."""
     return feature_information(ir, vi, fused, edges)

@@ -1,10 +1,10 @@
-"""Fusion metrics by their reported names, and the one entry point that scores an image triple.
+"""Fusion metrics by their reported names, and the entry point that scores an image triple.
 
 Convention: gray images are ``(H, W)`` float64 tensors that hold whole numbers 0..255, on any device with float64; IR,
 VI and fused have one size. A metric is ``metric(ir, vi, fused)``, a 0-d float64 tensor.
-Definitions and constants follow the MATLAB suite that the field's tables come from; where today's version of it and
-the version of 2022 differ, ``PAPER_SCALE`` holds the latter. Numbers printed in different papers do not agree with
-one another: compare methods by scoring all of them with this code.
+Definitions and constants follow the MATLAB suite behind the field's tables; where its current version and that of 2022
+differ, ``PAPER_SCALE`` contains the latter. Numbers printed in different papers are not comparable: score all methods
+with the same code.
 """
 
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ METRICS: dict[str, Metric] = {
 # The six of the SuperFusion paper.
 PAPER = ("MI", "VIF", "SSIM", "FMI_dct", "Qabf", "Nabf")
 
-# Variants whose scale is that of tables printed in 2022; never a substitute for the metrics above.
+# Variants on the scale of tables printed in 2022; not a substitute for the metrics above.
 PAPER_SCALE: dict[str, Metric] = {
     "VIF_old_uint8": higher(vif.visual_information_fidelity_saturated),
     "Nabf_01_right": lower(gradient.artifacts_equal_weights),
@@ -50,8 +50,10 @@ PAPER_SCALE: dict[str, Metric] = {
 
 
 def to_gray(rgb: Tensor) -> Tensor:
-    """RGB ``(3, H, W)``, whole numbers 0..255 of any dtype, to gray ``(H, W)`` as MATLAB's ``rgb2gray`` rounds it:
-    halves away from zero."""
+    """Convert RGB ``(3, H, W)``, whole numbers 0..255 of any dtype, to gray ``(H, W)`` as MATLAB's ``rgb2gray``.
+
+    Halves are rounded away from zero.
+    """
     if rgb.dim() != 3 or rgb.shape[0] != 3:
         raise ValueError(f"expected an RGB image of shape (3, H, W), got {tuple(rgb.shape)}")
     weights = torch.tensor((0.298936021293776, 0.587043074451121, 0.114020904255103), dtype=torch.float64)
@@ -60,7 +62,7 @@ def to_gray(rgb: Tensor) -> Tensor:
 
 
 def _checked(name: str, image: Tensor) -> Tensor:
-    """A gray image in the convention of this module, or a ``ValueError`` that says what is wrong with it."""
+    """Return a gray image as float64; raises ``ValueError`` if it violates the convention of this module."""
     if image.dim() != 2:
         raise ValueError(f"{name}: expected a gray image of shape (H, W), got {tuple(image.shape)}")
     if min(image.shape) < 3:
@@ -74,7 +76,7 @@ def _checked(name: str, image: Tensor) -> Tensor:
 
 
 def gray_levels(image: Tensor) -> Tensor:
-    """An image ``(1 or 3, H, W)`` in [0, 1] as the metrics take it: gray ``(H, W)``, whole numbers 0..255."""
+    """Convert an image ``(1 or 3, H, W)`` in [0, 1] to the metrics' input: gray ``(H, W)``, whole numbers 0..255."""
     image = (image.double() * 255).round()
     return image[0] if len(image) == 1 else to_gray(image)
 

@@ -1,7 +1,7 @@
-"""Edge transfer from the sources into the fused image: Qabf (edges kept) and Nabf (edges invented).
+"""Edge transfer from the sources to the fused image: Qabf (preserved edges) and Nabf (artifacts, invented edges).
 
-Images: ``(H, W)`` float64 of whole numbers 0..255. Both metrics ask whether a difference is exactly 0 and whether two
-edge strengths are equal, so they work on whole-number Sobel differences; on images in [0, 1] rounding decides.
+Images: ``(H, W)`` float64 of whole numbers 0..255. Both metrics test whether a difference is exactly 0 and whether two
+edge strengths are equal, so they need whole-number Sobel differences; for images in [0, 1] rounding would decide.
 Qabf: Xydeas and Petrovic, Electronics Letters, 2000. Nabf: Petrovic and Xydeas, ICIP, 2005, as modified by
 Shreyamsha Kumar, Signal Image and Video Processing, 2013.
 """
@@ -19,7 +19,7 @@ def _sigmoid(x: Tensor, top: float, slope: float, centre: float) -> Tensor:
 
 
 def _edges_qabf(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Edge strength, and orientation in (-pi/2, pi/2] with pi/2 wherever the horizontal difference is 0."""
+    """Compute edge strength, and orientation in (-pi/2, pi/2], pi/2 where the horizontal difference is 0."""
     dx, dy = sobel(image, "constant")
     angle = torch.where(dx == 0, math.pi / 2, torch.atan(-dy / dx))
     return (dx**2 + dy**2).sqrt(), angle
@@ -32,7 +32,7 @@ def edge_preservation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     for source in (ir, vi):
         strength, angle = _edges_qabf(source)
         similar = ratio(torch.minimum(strength, strength_f), torch.maximum(strength, strength_f))
-        # Hong's code, which all published values come from, compares by ">" and leaves equals to the strength itself.
+        # Hong's code, the source of all published values, compares by ">" and uses the strength itself for equals.
         similar = torch.where(strength == strength_f, strength_f, similar)
         aligned = 1 - (angle - angle_f).abs() / (math.pi / 2)
         quality = _sigmoid(similar, 0.9994, 15, 0.5) * _sigmoid(aligned, 0.9879, 22, 0.8)
@@ -41,15 +41,17 @@ def edge_preservation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def _edges_nabf(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Edge strength in gray levels, and orientation in [-pi/2, pi/2] (0 where there is no edge)."""
+    """Compute edge strength in gray levels, and orientation in [-pi/2, pi/2] (0 where there is no edge)."""
     dx, dy = sobel(image, "reflect")
     angle = torch.where((dx == 0) & (dy == 0), 0.0, torch.atan(dx / dy))
     return (dx**2 + dy**2).sqrt() / 8, angle
 
 
 def _artifacts(ir: Tensor, vi: Tensor, fused: Tensor, strong: float) -> Tensor:
-    """Share of the edges lost where the fused image's edge exceeds both sources'; edges from ``strong`` on (in gray
-    levels) weigh strength^1.5, all others 0.001."""
+    """Compute the share of edges lost where the fused image's edge exceeds both sources'.
+
+    Edges of at least ``strong`` gray levels have weight strength^1.5, all others 0.001.
+    """
     strength_f, angle_f = _edges_nabf(fused)
     lost = total = fused.new_zeros(())
     invented = torch.ones_like(strength_f, dtype=torch.bool)
@@ -70,6 +72,8 @@ def artifacts(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def artifacts_equal_weights(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """Nabf as printed in 2022: images in [0, 1] never reach the threshold for strong edges, so all pixels weigh the
-    same. Printed values also hold rounding noise of flat areas; agreement ends at about 0.01."""
+    """Nabf as printed in 2022: images in [0, 1] never reach the threshold of strong edges, so all weights are equal.
+
+    Printed values also contain rounding noise of flat areas, so they agree only to about 0.01.
+    """
     return _artifacts(ir, vi, fused, strong=math.inf)

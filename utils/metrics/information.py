@@ -1,6 +1,6 @@
 """Metrics from gray-level histograms: EN (entropy) and MI (mutual information), in bits.
 
-Images: ``(H, W)`` float64 of whole numbers 0..255; one histogram bin a level.
+Images: ``(H, W)`` float64 of whole numbers 0..255; one histogram bin per level.
 Entropy of fused images: Roberts et al., J. Applied Remote Sensing, 2008. MI: Qu, Zhang, Yan, Electronics Letters, 2002.
 """
 
@@ -11,13 +11,13 @@ LEVELS = 256
 
 
 def histogram_entropy(symbols: Tensor, bins: int) -> Tensor:
-    """Shannon entropy in bits of whole-number ``symbols`` in 0..bins-1."""
+    """Compute the Shannon entropy in bits of whole-number ``symbols`` in 0..bins-1."""
     counts = torch.bincount(symbols.flatten().long(), minlength=bins).double()
     return torch.special.entr(counts / counts.sum()).sum() / torch.log(counts.new_tensor(2.0))
 
 
 def joint_entropy(x: Tensor, y: Tensor) -> Tensor:
-    """Entropy in bits of the pair of levels that ``x`` and ``y`` hold at a pixel."""
+    """Compute the joint entropy in bits of the levels of ``x`` and ``y``."""
     return histogram_entropy(x * LEVELS + y, LEVELS**2)
 
 

@@ -1,9 +1,9 @@
 """MEF_SSIM and MEF_MS_SSIM: Ma's structural similarity for multi-exposure fusion, on one and on three scales.
 
 Ma, Zeng, Wang, IEEE Trans. Image Processing, 2015. (The MATLAB suite prints the second as "MS_SSIM"; it is not Wang's
-multi-scale SSIM.) Each 11x11 patch of the fused image is compared with a desired patch r: a mix of the sources' patches
-without their means, weighted by contrast, with the greatest contrast of the sources. Since r is linear in the
-sources once the weights of its window are known, its variance and covariances follow from filtered products.
+multi-scale SSIM.) Each 11x11 patch of the fused image is compared with a desired patch r: a contrast-weighted mean of
+the sources' patches without their means, scaled to the larger contrast of the sources. Given the weights of its window,
+r is linear in the sources, so its variance and covariances follow from filtered products.
 Images: ``(H, W)`` float64 of whole numbers 0..255.
 """
 
@@ -21,18 +21,18 @@ _SCALE_WEIGHTS = torch.tensor([0.0448, 0.2856, 0.3001], dtype=torch.float64)
 
 
 def _second_moments(x: Tensor, y: Tensor, f: Tensor, taps: list[float]) -> Tensor:
-    """Local var x, var y, cov xy, cov xf, cov yf, var f: ``(6, h, w)`` under the window of ``taps``."""
+    """Compute local var x, var y, cov xy, cov xf, cov yf, var f, ``(6, h, w)``, in the window of ``taps``."""
     means_and_products = filter_valid(torch.stack([x, y, f, x * x, y * y, x * y, x * f, y * f, f * f]), taps)
     mx, my, mf = means_and_products[:3]
     return means_and_products[3:] - torch.stack([mx * mx, my * my, mx * my, mx * mf, my * mf, mf * mf])
 
 
 def _quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """Mean similarity of the fused patches to their desired patches, one scale."""
+    """Average the similarity of the fused patches to their desired patches at one scale."""
     count = _SIZE**2
     var_ir, var_vi, cov = _second_moments(ir, vi, fused, box_taps(_SIZE))[:3]
 
-    # Contrast of a patch: the norm of its deviation from its mean.
+    # The contrast of a patch is the norm of its deviation from its mean.
     norm_ir = (count * var_ir).clamp(min=0).sqrt()
     norm_vi = (count * var_vi).clamp(min=0).sqrt()
     norm_sum = (count * (var_ir + var_vi + 2 * cov)).clamp(min=0).sqrt()
@@ -54,7 +54,7 @@ def _quality(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def _halve(image: Tensor) -> Tensor:
-    """2x2 means at every second pixel from the first; an odd last row or column counts twice."""
+    """Average 2x2 blocks; an odd last row or column is repeated."""
     height, width = image.shape
     even = torch.nn.functional.pad(image[None, None], (0, width % 2, 0, height % 2), mode="replicate")
     return torch.nn.functional.avg_pool2d(even, 2)[0, 0]

@@ -1,6 +1,6 @@
-"""Metrics that weigh images by the eye's contrast sensitivity: Qcb (higher is better) and Qcv (lower is better).
+"""Metrics weighted by the eye's contrast sensitivity: Qcb (higher is better) and Qcv (lower is better).
 
-Images: ``(H, W)`` float64 of whole numbers 0..255; each is stretched to fill 0..255 before it is judged.
+Images: ``(H, W)`` float64 of whole numbers 0..255; each is stretched to 0..255 first.
 Qcb: Chen and Blum, Image and Vision Computing, 2009. Qcv: Chen and Varshney, Information Fusion, 2007.
 """
 
@@ -15,13 +15,13 @@ _BLOCK = 16  # side of Qcv's regions in pixels
 
 
 def _stretch(image: Tensor) -> Tensor:
-    """Gray levels moved linearly onto 0..255, whole numbers (halves go up); a constant image becomes 0."""
+    """Stretch gray levels linearly to 0..255, rounded (halves up); a constant image becomes 0."""
     low, high = image.aminmax()
     return torch.floor(ratio(image - low, high - low) * 255 + 0.5)
 
 
 def _radial_frequency(image: Tensor, divisor: float) -> Tensor:
-    """Distance from zero frequency ``(H, W)`` in the order of ``fft2``; Nyquist lies at (W, H) / divisor."""
+    """Compute the radial frequency ``(H, W)`` in the order of ``fft2``; the Nyquist frequency is (W, H) / divisor."""
     height, width = image.shape
     u = 2 * torch.fft.fftfreq(width, device=image.device, dtype=image.dtype) * width / divisor
     v = 2 * torch.fft.fftfreq(height, device=image.device, dtype=image.dtype) * height / divisor
@@ -33,13 +33,13 @@ def _filter_spectrum(image: Tensor, response: Tensor) -> Tensor:
 
 
 def _gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """31x31 Gaussian with the density's own scale (weights sum to slightly less than 1), zeros outside."""
+    """Blur by a 31x31 Gaussian density (whose weights sum to slightly less than 1), with zeros outside."""
     taps = gaussian_taps(31, sigma, scale=1 / (math.sqrt(2 * math.pi) * sigma))
     return filter_valid(pad(image[None], 15, "constant"), taps)[0]
 
 
 def _visible_contrast(image: Tensor) -> Tensor:
-    """Masked local contrast ``(H, W)`` as the eye sees it, >= 0."""
+    """Compute the masked local contrast ``(H, W)``, weighted by contrast sensitivity, >= 0."""
     image = _stretch(image)
     r = _radial_frequency(image, divisor=30)
     sensitivity = torch.exp(-((r / 15.3870) ** 2)) - 0.7622 * torch.exp(-((r / 1.3456) ** 2))
@@ -51,7 +51,7 @@ def _visible_contrast(image: Tensor) -> Tensor:
 def contrast_preservation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     """Qcb: preserved contrast, 0 to 1, each source weighted by its share of squared contrast.
 
-    Where both contrasts compared are 0 the preservation is 1; where neither source has contrast both weigh the same.
+    Where both compared contrasts are 0 the preservation is 1; where neither source has contrast, both weights are 0.5.
     """
     contrast_f = _visible_contrast(fused)
     contrast_ir, contrast_vi = _visible_contrast(ir), _visible_contrast(vi)
@@ -64,16 +64,16 @@ def contrast_preservation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def _block_sums(image: Tensor) -> Tensor:
-    """Sums over 16x16 blocks from the top left; incomplete blocks are filled up with zeros."""
+    """Sum over 16x16 blocks from the top left; incomplete blocks are padded with zeros."""
     height, width = image.shape
     padded = torch.nn.functional.pad(image, (0, -width % _BLOCK, 0, -height % _BLOCK))
     return padded.unflatten(1, (-1, _BLOCK)).unflatten(0, (-1, _BLOCK)).sum((1, 3))
 
 
 def perceived_difference(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """Qcv: visible squared difference to the sources over 16x16 blocks, weighted by the sources' edge saliency.
+    """Qcv: visible squared difference from the sources over 16x16 blocks, weighted by the sources' edge saliency.
 
-    Where neither source has an edge all blocks weigh the same.
+    If neither source has an edge, all blocks have the same weight.
     """
     fused = _stretch(fused)
     r = _radial_frequency(fused, divisor=8)

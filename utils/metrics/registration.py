@@ -1,9 +1,9 @@
 """Registration errors in pixels, against a known displacement (the paper does not define its RE; this is ours).
 
 ``true`` is the displacement d stored with a test pair, ``ir_warp(q) = ir(q + d(q))``; ``estimated`` is the
-``flow_ir2vi`` phi that brings ``ir_warp`` back onto the VI frame, ``registered(p) = ir_warp(p + phi(p))``. Perfect is
-phi = phi*, the inverse of d. Both are ``(B, 2, H, W)`` in pixels. All figures are over the pixels whose true partner
-``p + phi*(p)`` lies inside ``ir_warp``; where p + phi(p) leaves the frame, d continues with its edge values.
+``flow_ir2vi`` phi that warps ``ir_warp`` back onto VI's frame, ``registered(p) = ir_warp(p + phi(p))``. The ideal phi
+is phi*, the inverse of d. Both are ``(B, 2, H, W)`` in pixels. All errors are over the pixels whose true partner ``p +
+phi*(p)`` is inside ``ir_warp``; where p + phi(p) leaves the frame, d continues with its edge values.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from utils.metrics.registry import Metric, lower
 
 
 def end_point_error(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """``|phi(p) - phi*(p)|`` ``(B, 1, H, W)`` in pixels, and the valid mask of the same shape."""
+    """EPE: ``|phi(p) - phi*(p)|`` ``(B, 1, H, W)`` in pixels, and the valid mask of the same shape."""
     inverse = invert(true)
     return (estimated - inverse).norm(dim=1, keepdim=True), valid_mask(inverse)
 
@@ -28,7 +28,7 @@ def reprojection_error(estimated: Tensor, true: Tensor) -> tuple[Tensor, Tensor]
 
 
 def folding(flow: Tensor, valid: Tensor) -> Tensor:
-    """Share of ``valid`` pixels where the warp by ``flow`` folds: its Jacobian determinant is not positive.
+    """Compute the share of ``valid`` pixels where the warp by ``flow`` folds: its Jacobian determinant is <= 0.
 
     The Jacobian of p + flow(p), from forward differences; ``flow`` ``(1, 2, H, W)``, ``valid`` ``(1, 1, H, W)``.
     """
@@ -49,7 +49,7 @@ class Errors:
 
 
 def _share_above(limit: float) -> Metric:
-    """Share of pixels whose EPE exceeds ``limit`` pixels."""
+    """Make the metric that is the share of pixels whose EPE exceeds ``limit`` pixels."""
     return lower(lambda errors: (errors.epe > limit).double().mean())
 
 
@@ -66,9 +66,9 @@ METRICS: dict[str, Metric] = {
 
 
 def registration_metrics(estimated: Tensor, true: Tensor) -> dict[str, float]:
-    """The :data:`METRICS` of one pair (batch of one).
+    """Compute the :data:`METRICS` of one pair (batch of one).
 
-    EPE and RE in pixels; of the EPE also the median, the 95th percentile and the shares of pixels above 1, 3 and 5 px;
+    They are EPE and RE in pixels; median and 95th percentile of the EPE, and its shares of pixels above 1, 3 and 5 px;
     and the share of pixels where the estimated warp folds.
 
     Raises ValueError if the sizes differ or a flow holds values that are not finite.

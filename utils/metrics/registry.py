@@ -1,6 +1,6 @@
-"""The entry of a metric: the function that computes it, and which way is better. Tables and curves read it from here.
+"""The entry of a metric: its function, and whether higher or lower is better, as tables and curves show it.
 
-To add a metric, write its function and one entry in the ``METRICS`` of the module of its kind.
+To add a metric, write its function and an entry in ``METRICS`` of ``fusion``, ``registration`` or ``alignment``.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ class Metric:
 
 
 def higher(function: Callable[..., Any]) -> Metric:
-    """The entry of a metric of which more is better."""
+    """Make the entry of a metric where higher is better."""
     return Metric(function, 1)
 
 
 def lower(function: Callable[..., Any]) -> Metric:
-    """The entry of a metric of which less is better."""
+    """Make the entry of a metric where lower is better."""
     return Metric(function, -1)

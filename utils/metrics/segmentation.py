@@ -1,6 +1,6 @@
 """Segmentation quality: confusion matrix, IoU per class, mean IoU.
 
-Matrices of several images add up; score their sum, not the mean of the images' scores.
+For several images, sum their matrices and score the sum, instead of averaging the images' scores.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 def confusion_matrix(pred: Tensor, label: Tensor, num_classes: int, ignore: int = 255) -> Tensor:
     """Count pixels by true class (rows) and predicted class (columns): ``(num_classes, num_classes)`` int64.
 
-    ``pred`` and ``label``: whole numbers of one shape, 0..num_classes - 1; pixels labelled ``ignore`` do not count.
+    ``pred`` and ``label`` are integers in 0..num_classes - 1, of one shape; pixels labelled ``ignore`` do not count.
     """
     if pred.shape != label.shape:
         raise ValueError(f"prediction {tuple(pred.shape)} and label {tuple(label.shape)} differ in shape")
@@ -25,11 +25,11 @@ def confusion_matrix(pred: Tensor, label: Tensor, num_classes: int, ignore: int 
 
 
 def iou_per_class(matrix: Tensor) -> Tensor:
-    """Intersection over union ``(C,)`` float64 in [0, 1]; NaN for a class that is neither labelled nor predicted."""
+    """Compute the IoU ``(C,)`` float64 in [0, 1]; NaN for a class that is neither labelled nor predicted."""
     hits = matrix.diagonal().double()
     return hits / (matrix.sum(0) + matrix.sum(1) - hits)
 
 
 def mean_iou(matrix: Tensor) -> Tensor:
-    """Mean IoU (0-d float64) over the classes that are labelled or predicted; NaN where there is none."""
+    """Average the IoU (0-d float64) over the classes that are labelled or predicted; NaN if there are none."""
     return iou_per_class(matrix).nanmean()

@@ -17,15 +17,15 @@ def standard_deviation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def spatial_frequency(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """SF: root of the mean squared vertical plus the mean squared horizontal first difference."""
+    """SF: square root of the mean squared vertical plus the mean squared horizontal first difference."""
     return (fused.diff(dim=0).square().mean() + fused.diff(dim=1).square().mean()).sqrt()
 
 
 def average_gradient(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
     """AG: sum of ``sqrt((gx^2 + gy^2) / 2)`` over all pixels, divided by (H - 1)(W - 1).
 
-    Central differences inside, one-sided ones at the border. That the divisor is smaller than the number of summed
-    pixels is part of the definition.
+    The gradient has central differences inside and one-sided ones at the border. By definition the divisor is smaller
+    than the number of summed pixels.
     """
     gy, gx = torch.gradient(fused)
     height, width = fused.shape
@@ -33,7 +33,7 @@ def average_gradient(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def pearson(x: Tensor, y: Tensor) -> Tensor:
-    """Correlation coefficient in [-1, 1]; 0 where an image is constant."""
+    """Compute the correlation coefficient in [-1, 1]; 0 if an image is constant."""
     x, y = x - x.mean(), y - y.mean()
     return ratio((x * y).sum(), (x.square().sum() * y.square().sum()).sqrt())
 
@@ -44,15 +44,15 @@ def correlation(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
 
 
 def sum_of_correlations_of_differences(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """SCD: what the fused image adds to one source, correlated with the other source; summed, in [-2, 2]."""
+    """SCD: correlation of (fused - one source) with the other source, summed over both sources, in [-2, 2]."""
     return pearson(fused - vi, ir) + pearson(fused - ir, vi)
 
 
 def mean_squared_error(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """MSE: mean over both sources of the mean squared difference, range [0, 1]."""
+    """MSE: mean squared difference from the sources, averaged over both, in [0, 1]."""
     return ((fused - ir).square().mean() + (fused - vi).square().mean()) / (2 * 255**2)
 
 
 def peak_signal_to_noise(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """PSNR in dB of that MSE with peak 1; infinite where the fused image equals both sources."""
+    """PSNR: in dB, of :func:`mean_squared_error` with peak 1; infinite if the fused image equals both sources."""
     return -10 * torch.log10(mean_squared_error(ir, vi, fused))

@@ -14,7 +14,7 @@ _C2 = (0.03 * 255) ** 2
 
 
 def structural_similarity(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """SSIM: mean over the two sources and all pixels, 11x11 Gaussian of sigma 1.5, edge pixels repeated outside."""
+    """SSIM: mean over the two sources and all pixels, 11x11 Gaussian of sigma 1.5, edge pixels replicated."""
     sources = torch.stack([ir, vi])
     moments = torch.cat([sources, sources**2, sources * fused, fused[None], fused[None] ** 2])
     moments = filter_valid(pad(moments, 5, "replicate"), gaussian_taps(11, 1.5))

@@ -10,11 +10,11 @@ from torch import Tensor
 from utils.metrics.filters import filter_valid, gaussian_taps, ratio
 
 _NOISE = 2.0  # variance of the visual noise
-_TINY = 1e-10  # variances below are taken for flat
+_TINY = 1e-10  # a smaller variance counts as flat
 
 
 def _information(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Information of one scale, ``(2,)`` for IR and VI: what the fused image carries of it, what the source holds.
+    """Compute the information of one scale, carried by the fused image and held by the source, both ``(2,)``: IR, VI.
 
     ``moments`` ``(8, h, w)``: local means of ir, vi, fused, their squares, and ir * fused, vi * fused.
     """
@@ -23,7 +23,7 @@ def _information(moments: Tensor) -> tuple[Tensor, Tensor]:
     fused_variance = (fused_square - fused_mean**2).clamp(min=0).expand_as(source_variance)
     covariance = product - source_mean * fused_mean
 
-    # The fused image is modelled as gain * source + residual; what cannot be modelled so is all residual.
+    # The fused image is modelled as gain * source + residual; where the model fails, it is all residual.
     gain = covariance / (source_variance + _TINY)
     unrelated = (source_variance < _TINY) | (fused_variance < _TINY) | (gain < 0)
     residual = torch.where(unrelated, fused_variance, fused_variance - gain * covariance).clamp(min=_TINY)
@@ -36,7 +36,7 @@ def _information(moments: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fidelity(ir: Tensor, vi: Tensor, fused: Tensor, first_scale_limit: float | None = None) -> Tensor:
-    """Sum over both sources of carried / held information over four scales; a source without texture adds 0."""
+    """Sum the ratio of carried to held information, over four scales, over both sources; 0 for a flat source."""
     images = torch.stack([ir, vi, fused])
     carried = held = images.new_zeros(())
     for size in (17, 9, 5, 3):
@@ -46,13 +46,13 @@ def _fidelity(ir: Tensor, vi: Tensor, fused: Tensor, first_scale_limit: float | 
         products = torch.cat([images**2, images[:2] * images[2]])
         if size == 17 and first_scale_limit is not None:
             products = products.clamp(max=first_scale_limit)
-        carried_here, held_here = _information(filter_valid(torch.cat([images, products]), taps))
-        carried, held = carried + carried_here, held + held_here
+        scale_carried, scale_held = _information(filter_valid(torch.cat([images, products]), taps))
+        carried, held = carried + scale_carried, held + scale_held
     return ratio(carried, held).sum()
 
 
 def visual_information_fidelity(ir: Tensor, vi: Tensor, fused: Tensor) -> Tensor:
-    """VIF: sum over both sources, so 2 for a fused image that equals both."""
+    """VIF: sum over both sources, so 2 if the fused image equals both."""
     return _fidelity(ir, vi, fused)
 
 

@@ -1,6 +1,6 @@
-"""Training: everything around the loop of ``train.py``; imports utils/, models/, datasets/, losses/.
+"""Training: everything but the loop in ``train.py``; imports utils/, models/, datasets/, losses/.
 
-``stages/`` is the method, a file for each stage. ``config`` reads a recipe, ``run`` and ``state`` keep a run on disk,
-``schedule`` and ``optimizers`` say how weights change, ``distributed`` sets up devices and processes, ``validation``
-scores, ``log`` draws the curves.
+``stages/`` is the method, one file per stage. ``config`` reads a recipe, ``run`` and ``state`` store a run on disk,
+``schedule`` and ``optimizers`` define the updates of the weights, ``distributed`` sets up devices and processes,
+``validation`` scores, ``log`` writes the curves.
 """

@@ -1,4 +1,4 @@
-"""Configuration: defaults stand in the code, a YAML file holds only what differs, unknown keys are refused."""
+"""Configuration: defaults are in the code, a YAML file contains only differences, unknown keys are errors."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,65 +15,65 @@ from utils.settings import ABOVE_ZERO, SHARE, SHARE_BELOW_ONE, at_least, check_r
 
 T = TypeVar("T")
 
-# Keys and values of earlier configs -> what they are called now; still taken, with a line on standard error.
+# Keys and values of earlier configs -> current names; still accepted, with a note on standard error.
 RENAMED_KEYS = {
     "loss.structure": "ssim",
     "loss.end_point_register": "epe_register",
     "loss.end_point_deform": "epe_deform",
 }
 RENAMED_VALUES = {
-    # YAML takes a bare no for a truth value.
+    # YAML reads a bare no as false.
     "train.precision": {"no": "float32", False: "float32", "bf16": "bfloat16", "fp16": "float16"},
 }
 
 
 @dataclass
 class Train:
-    """How to train; the run ends after ``steps`` or, if it is set, after ``minutes``, whichever comes first."""
+    """Settings of the loop; a run ends after ``steps`` or, if set, after ``minutes``, whichever comes first."""
 
     steps: int = setting(20000, at_least(1))
     minutes: float | None = setting(None, ABOVE_ZERO)
-    # Images a step and process; in stage RF each gives two pairs, (warped IR, VI) and (IR, warped VI).
+    # Images per batch and process; in stage RF each yields two pairs, (warped IR, VI) and (IR, warped VI).
     batch: int = setting(16, at_least(1))
-    accumulate: int = setting(1, at_least(1))  # batches whose gradients make one step
-    fusion_batch: int = setting(16, at_least(1))  # of the images of a batch in stage RF, those that are also fused
+    accumulate: int = setting(1, at_least(1))  # batches per step, whose gradients are averaged
+    fusion_batch: int = setting(16, at_least(1))  # stage RF: images per batch that are also fused
     optimizer: str = "adam"  # adam, or soap: Adam in the eigenbasis of Shampoo (Vyas et al., ICLR 2025)
     lr: float = setting(1e-3, at_least(0))
     warmup: float = setting(0.02, SHARE)  # share of the run
     decay: float = setting(0.6, SHARE)  # share of the run over which the learning rate falls to a thousandth
     weight_decay: float = setting(1e-5, at_least(0))
     clip: float = setting(5.0, ABOVE_ZERO)  # the largest norm of the gradient
-    ema: float = setting(0.999, SHARE_BELOW_ONE)  # decay of the averaged weights, validated and kept; 0: no average
+    ema: float = setting(0.999, SHARE_BELOW_ONE)  # decay of the averaged weights, validated and saved; 0: no averaging
     precision: str = "float32"  # of convolutions: float32, bfloat16 or float16
-    channels_last: bool = True  # the memory layout that convolutions are fastest in
-    compile: bool = False  # torch.compile the convolutions; worth its minutes on a GPU
+    channels_last: bool = True  # the fastest memory layout for convolutions
+    compile: bool = False  # torch.compile the convolutions, which takes minutes and pays off on a GPU
     seed: int = 0
     save_every: int = setting(200, at_least(1))  # steps
     validate_every: int = setting(500, at_least(1))  # steps
-    init: str | None = None  # SuperFusion weights to start from (stage SEG: to fuse with)
-    segmenter: str | None = None  # BiSeNet weights: the frozen segmenter of stage FS, where stage SEG starts
+    init: str | None = None  # SuperFusion weights to start from (in stage SEG, to fuse with)
+    segmenter: str | None = None  # BiSeNet weights: frozen in stage FS, initial in stage SEG
 
 
 @dataclass
 class Config:
     """A training run: ``model`` holds the arguments of :func:`models.build.build_superfusion`."""
 
-    stage: str = "RF"  # a name of utils/training/stages/
+    stage: str = "RF"  # a key of utils.training.stages.STAGES
     model: dict[str, Any] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
     loss: Weights = field(default_factory=loss_weights)
     train: Train = field(default_factory=Train)
 
 
-# The parts of a Config with a fixed set of keys: they are changed key by key, all else is replaced as a whole.
+# The parts of a Config with fixed keys, which are updated key by key; everything else is replaced as a whole.
 _SECTIONS = ("data", "loss", "train")
 
 
 def load_config(path: str | Path, assignments: Sequence[str] = ()) -> Config:
-    """Read a YAML file onto the defaults, then apply ``section.key=value`` assignments (values are YAML).
+    """Update the defaults by a YAML file, then by ``section.key=value`` assignments (values are YAML).
 
-    Raises UserError for a file that cannot be read, an unknown key, a value of the wrong kind, or one that breaks its
-    field's rule.
+    Raises UserError for a file that cannot be read, an unknown key, a value of the wrong type, or a value that violates
+    the rule of its field.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text()) or {}
@@ -97,14 +97,14 @@ def load_config(path: str | Path, assignments: Sequence[str] = ()) -> Config:
 
 
 def choose(key: str, name: str, known: Mapping[str, T]) -> T:
-    """Return the entry of a registry that the config's ``key`` names; UserError if there is none."""
+    """Return the entry ``name`` of the registry ``known``; raises UserError naming the config's ``key`` if unknown."""
     if name not in known:
         raise UserError(f"{key} is {name!r}; use one of {', '.join(known)}")
     return known[name]
 
 
 def with_current_names(config: dict[str, Any]) -> dict[str, Any]:
-    """Rename what an earlier version wrote into a saved config, a dictionary of sections."""
+    """Convert a saved config, a dictionary of sections, of an earlier version to current names."""
     renamed = {}
     for section, values in config.items():
         if section in _SECTIONS:
@@ -120,7 +120,7 @@ def _current(prefix: str, key: str, value: Any) -> tuple[str, Any]:
 
 
 def _update(target: Any, tree: Any, source: str, prefix: str = "") -> None:
-    """Set in ``target``, a dataclass or a dictionary of numbers, what ``tree`` holds."""
+    """Update ``target``, a dataclass or a dictionary of numbers, by the values in ``tree``."""
     if not isinstance(tree, dict):
         raise UserError(f"{source}: {prefix.rstrip('.') or 'the file'} must hold keys and values")
     values = target if isinstance(target, dict) else vars(target)
@@ -140,7 +140,7 @@ def _update(target: Any, tree: Any, source: str, prefix: str = "") -> None:
 
 
 def _as_tree(config: Config, key: str, value: Any) -> dict[str, Any]:
-    """Return the dictionary that sets the dotted ``key``: of ``model`` and ``data.sets`` one entry, the others stay."""
+    """Return the tree that sets the dotted ``key``; in ``model`` and ``data.sets`` the other entries are kept."""
     section, *names = key.split(".")
     if section == "model" and names:
         return {"model": _with_entry(config.model, names, value)}
@@ -159,7 +159,7 @@ _WORDS = {int: "a whole number", bool: "true or false", str: "text", dict: "keys
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
-    """Return ``value``, as YAML gives it, as one of ``kind``, the annotation of its field."""
+    """Convert ``value``, as read from YAML, to ``kind``, the type annotation of its field."""
     if kind in (float | None, str | None):
         return None if value is None else _read(get_args(kind)[0], value, where)
     if kind == dict[str, float]:
@@ -175,7 +175,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             raise UserError(f"{where} is {value!r}, not two numbers")
         return tuple(_read(float, x, where) for x in value)
     if kind is float:
-        # YAML reads 1e-3 as text: it wants a dot before the exponent.
+        # YAML reads 1e-3 as text, since it requires a dot before the exponent.
         try:
             return float(value)
         except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Devices and processes: set them up, train one network alike, and stop together."""
+"""Devices and processes: set-up, synchronised batch normalisation, and a common stop."""
 
 import os
 import signal
@@ -18,9 +18,9 @@ PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def make_accelerator(precision: str, accumulate: int, device: str) -> Accelerator:
-    """Set up the processes of the launcher on ``device`` (:func:`utils.device.pick_device`), with mixed ``precision``.
+    """Set up the launcher's processes on ``device`` (:func:`utils.device.pick_device`), with mixed ``precision``.
 
-    ``accumulate`` batches make one step. Raises UserError for a device or precision that is not to be had.
+    A step accumulates the gradients of ``accumulate`` batches. Raises UserError for an unavailable device or precision.
     """
     mixed_precision, chosen = choose("train.precision", precision, PRECISIONS), pick_device(device)
     if chosen.index is not None:
@@ -31,11 +31,11 @@ def make_accelerator(precision: str, accumulate: int, device: str) -> Accelerato
         raise UserError("train.precision=float16 needs a GPU; on a CPU use float32 or bfloat16")
     try:
         return Accelerator(
-            # Without a GPU, several processes find one another only if the CPU is asked for.
+            # Without a GPU, several processes connect only if the CPU is requested.
             cpu=chosen.type == "cpu",
             mixed_precision=mixed_precision,
             gradient_accumulation_steps=accumulate,
-            # What a term of weight 0 would train gets no gradient.
+            # Parameters that only a term of weight 0 would train get no gradient.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
     except ValueError as error:
@@ -43,7 +43,7 @@ def make_accelerator(precision: str, accumulate: int, device: str) -> Accelerato
 
 
 class _Sum(torch.autograd.Function):
-    """Sums a tensor over all processes; its gradient is the sum of theirs."""
+    """Sum a tensor over all processes; the gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ class _Sum(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes on CPUs, for which torch has none.
+    """Batch normalisation over the batches of all processes on CPUs; nn.SyncBatchNorm supports only GPUs.
 
-    All processes must hold batches of one shape. Keys and buffers are BatchNorm2d's.
+    The batches of all processes must have one shape. Keys and buffers are those of BatchNorm2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to the same shape, float32 in training."""
+        """Normalise ``(B, C, H, W)``; same shape, float32 in training."""
         if not self.training:
             return super().forward(x)
         x, processes = x.float(), dist.get_world_size()
@@ -80,7 +80,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Let every BatchNorm2d inside ``module`` see the batches of all processes, so that they train like one.
+    """Replace every BatchNorm2d in ``module`` by one that normalises over the batches of all processes.
 
     States and keys are kept; returns ``module``, changed in place unless it is a BatchNorm2d itself.
     """
@@ -96,16 +96,16 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 
 
 def largest(accelerator: Accelerator, *values: float) -> list[float]:
-    """Return the largest of each value over all processes, so that they all take the same decision."""
-    own = torch.tensor([values], dtype=torch.float32, device=accelerator.device)
-    return accelerator.gather(own).amax(dim=0).tolist()
+    """Return the maximum of each value over all processes, so that they all make the same decision."""
+    local = torch.tensor([values], dtype=torch.float32, device=accelerator.device)
+    return accelerator.gather(local).amax(dim=0).tolist()
 
 
 class Interruption:
-    """Turns the first Ctrl-C (or SIGTERM) inside ``with`` into ``requested``, so that the step ends and is saved.
+    """Convert the first Ctrl-C (or SIGTERM) inside ``with`` to the flag ``requested``, so that the step can finish.
 
-    The next one interrupts at once, unless it comes within a second: a launcher passes on what the terminal has sent
-    to its processes already.
+    The next one interrupts immediately, unless it follows within a second: a launcher forwards the signal that its
+    processes have already received from the terminal.
     """
 
     def __init__(self):

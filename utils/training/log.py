@@ -1,4 +1,4 @@
-"""The curves and pictures of a training run, for TensorBoard."""
+"""The TensorBoard log of a training run: curves and pictures."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,9 @@ from utils.errors import UserError
 
 
 class Log:
-    """Writes OUT/tensorboard/ inside ``with``, or nothing unless ``active``.
+    """Write OUT/tensorboard/ inside ``with``, or nothing unless ``active``.
 
-    Hides what an earlier run wrote after ``step``. Raises UserError if the folder cannot be written.
+    Events of an earlier run after ``step`` are hidden. Raises UserError if the folder cannot be written.
     """
 
     def __init__(self, out: Path, step: int, active: bool):
@@ -22,11 +22,11 @@ class Log:
 
     def __enter__(self) -> "Log":
         if self.active:
-            # The writer's thread keeps its error, which its next call raises; a traceback would print it a second time.
+            # The writer's next call raises the error of its thread, so the thread's traceback would repeat it.
             self.hook = threading.excepthook
             threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else self.hook(args)
             try:
-                with self._named():
+                with self._name_errors():
                     self.writer = SummaryWriter(self.folder, purge_step=self.step + 1)
             except UserError:
                 threading.excepthook = self.hook
@@ -36,7 +36,7 @@ class Log:
     def __exit__(self, kind: type | None, *_) -> None:
         if self.active:
             try:
-                with self._named():
+                with self._name_errors():
                     self.writer.close()
             except UserError:
                 if kind is None:
@@ -47,14 +47,14 @@ class Log:
     def write(self, values: Mapping[str, float], step: int, pictures: Mapping[str, Tensor] | None = None) -> None:
         """Add ``values`` and ``pictures`` ``(3, H, W)`` in [0, 1], by name, at ``step``."""
         if self.active:
-            with self._named():
+            with self._name_errors():
                 for name, value in values.items():
                     self.writer.add_scalar(name, value, step)
                 for name, picture in (pictures or {}).items():
                     self.writer.add_image(name, picture, step)
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _name_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The optimisers, by the name that ``train.optimizer`` has in a config."""
+"""The optimisers, by their name in ``train.optimizer``."""
 
 from collections.abc import Callable
 

@@ -19,9 +19,9 @@ from utils.training.state import Progress, gather_random, restore_random, save_s
 
 
 class Run:
-    """What is trained, how far it has come (``progress``), and the folder ``out`` that holds it.
+    """A training run: its stage, weights, optimiser and ``progress``, and the folder ``out`` where they are saved.
 
-    All processes call the methods; the main one alone writes. Raises UserError if ``out`` cannot be written.
+    All processes call the methods; only the main process writes. Raises UserError if ``out`` cannot be written.
     """
 
     def __init__(
@@ -35,21 +35,21 @@ class Run:
     ):
         self.out, self.config, self.accelerator, self.stage = out, config, accelerator, stage
         self.average, self.progress = average, Progress()
-        # Everything with a state, besides random numbers and the progress.
+        # Everything with a state dictionary; random states and the progress are saved separately.
         self.parts: dict[str, Any] = {"network": stage.network, "average": average, "optimizer": optimizer}
         if accelerator.scaler is not None:
             self.parts["scaler"] = accelerator.scaler
         if accelerator.is_main_process:
             check_writable(out)
-            for left_behind in out.glob(".*.tmp"):  # by a run that was killed while it saved
-                left_behind.unlink()
+            for leftover in out.glob(".*.tmp"):  # of a run that was killed while saving
+                leftover.unlink()
 
     @property
     def state_file(self) -> Path:
         return self.out / "state.pt"
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what :func:`utils.training.state.load_state` read of a run of as many processes."""
+        """Restore a state of :func:`utils.training.state.load_state`, saved by the same number of processes."""
         self.progress = Progress(**state["position"])
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
@@ -65,9 +65,9 @@ class Run:
             self._write_weights("last")
 
     def validate(self, log: Log) -> None:
-        """Score the averaged weights on the validation pairs; write the scores, and best.safetensors if they are best.
+        """Score the averaged weights on the validation pairs; write the scores, and best.safetensors if they improved.
 
-        Without validation pairs there is nothing to write.
+        Without validation pairs nothing is written.
         """
         progress, stage = self.progress, self.stage
         if self.accelerator.is_main_process and stage.pairs:

@@ -1,4 +1,4 @@
-"""The course of a run: its learning rate, and the averaged weights that are validated and kept."""
+"""The progress of a run, its learning rate, and the averaged weights, which are validated and saved."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from utils.training.config import Train
 
 
 def share_done(step: int, minutes: float, train: Train) -> float:
-    """Return the share of the run that is done, from 0 to 1 and beyond: by steps or by time, whichever is further."""
+    """Return the share of the run that is done, 0 to 1 or more: the larger of the shares by steps and by time."""
     done = step / train.steps
     return done if train.minutes is None else max(done, minutes / train.minutes)
 
@@ -27,7 +27,7 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     forgotten. Buffers are those of ``network`` itself.
     """
 
-    # All tensors at once: a function for one would make a GPU wait at each.
+    # All tensors in one call, since one call per tensor would synchronise a GPU each time.
     def average(means: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
         n = int(updates)
         torch._foreach_lerp_(means, current, 1 - min(decay, (1 + n) / (10 + n)))

@@ -1,4 +1,4 @@
-"""The full state of a training run on disk, so that it continues where it was."""
+"""The full state of a training run on disk, from which it can be resumed exactly."""
 
 import dataclasses
 import math
@@ -22,22 +22,22 @@ _MAY_CHANGE = {"data.root", "train.steps", "train.minutes", "train.save_every", 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run has come."""
+    """The progress of a run."""
 
     step: int = 0
     minutes: float = 0.0
     validated: int | None = None  # the step of the last validation
     best: float = -math.inf  # the best validation score so far, higher is better
-    validations: list[dict[str, float]] = dataclasses.field(default_factory=list)  # the main process's
+    validations: list[dict[str, float]] = dataclasses.field(default_factory=list)  # of the main process
 
 
 def save_state(path: Path, config: Config, **parts: Any) -> None:
-    """Write ``config`` and ``parts`` (state dictionaries, tensors, numbers, lists), whole or not at all."""
+    """Write ``config`` and ``parts`` (state dictionaries, tensors, numbers, lists) atomically."""
     write_file(path, partial(torch.save, {"config": dataclasses.asdict(config)} | parts))
 
 
 def load_state(path: Path, config: Config) -> dict[str, Any]:
-    """Read, onto the CPU, what :func:`save_state` wrote; UserError if unreadable or the state of another ``config``."""
+    """Read a file of :func:`save_state` onto the CPU; UserError if it is unreadable or of another ``config``."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; nothing to resume")
     state = read_torch_file(path, "a readable state of a training run")
@@ -60,7 +60,7 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def gather_random(sampler: dict[str, Tensor], accelerator: Accelerator) -> list[dict[str, Any]]:
-    """Collect the random states of every process: that of its ``sampler``, and torch's own generators."""
+    """Gather the random states of all processes: those of the ``sampler`` and of torch's generators."""
     state = {"sampler": sampler, "cpu": torch.get_rng_state()}
     if accelerator.device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(accelerator.device)
@@ -68,9 +68,9 @@ def gather_random(sampler: dict[str, Tensor], accelerator: Accelerator) -> list[
 
 
 def restore_random(states: list[dict[str, Any]], accelerator: Accelerator, path: Path) -> dict[str, Tensor]:
-    """Set torch's generators to what :func:`gather_random` collected, and return this process's sampler state.
+    """Restore torch's generators from :func:`gather_random`, and return this process's sampler state.
 
-    Raises UserError, naming ``path``, for another number of processes.
+    Raises UserError, naming ``path``, if the number of processes differs.
     """
     if len(states) != accelerator.num_processes:
         raise UserError(

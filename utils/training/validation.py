@@ -1,4 +1,4 @@
-"""Scores of a network on a run's validation pairs: always the same pairs, always deformed alike."""
+"""Score a network on a run's validation pairs, which are the same, with the same deformations, every time."""
 
 import math
 import statistics
@@ -27,10 +27,10 @@ _SHEETS = 2
 
 
 def validation_pairs(data: Data, labels: bool) -> list[Pair]:
-    """Read the pairs of the sets ``data.val`` and those held out of the training sets, at most ``val_pairs`` of a set.
+    """Read the pairs of the sets ``data.val`` and those held out of the training sets, at most ``val_pairs`` per set.
 
-    They are evenly spaced over a set. Without ``labels`` each carries a deformed IR image and its flow, drawn from a
-    seed and its name. Raises UserError for one that is too small for the networks.
+    They are evenly spaced over a set. Without ``labels`` each has a deformed IR image and its flow, which depend only
+    on its name. Raises UserError for a pair that is too small for the networks.
     """
     chosen = []
     for name in dict.fromkeys([*data.val, *data.sets]):
@@ -48,10 +48,10 @@ def validation_pairs(data: Data, labels: bool) -> list[Pair]:
 
 @torch.inference_mode()
 def registration_scores(model: SuperFusion, pairs: list[Pair], device: torch.device) -> dict[str, float]:
-    """Average the end-point errors, in pixels, of both protocols of :mod:`utils.evaluation.protocols`.
+    """Average the EPE in pixels under both protocols of :mod:`utils.evaluation.protocols`.
 
-    ``EPE_official`` is that of the pairs as they are, ``EPE_band_free`` that of the pairs cropped to where no black
-    band shows, NaN if all of them are too small for that.
+    ``EPE_official`` is the EPE on whole pairs, ``EPE_band_free`` on pairs cropped to exclude the black band; NaN if all
+    of them are too small for that.
     """
     errors = {"EPE_official": [], "EPE_band_free": []}
     for pair in pairs:
@@ -79,7 +79,7 @@ def segmentation_scores(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Segment ``picture(ir, vi)`` ``(1, 1 or 3, H, W)`` of every pair; ``mIoU`` from the sum of the confusion matrices.
 
-    Also returns, by name, a sheet ``(3, H', W')`` of each of the first pairs: the picture, its classes, the label.
+    Also returns, by name, a sheet ``(3, H', W')`` of each of the first pairs: the image, its classes, the label.
     """
     matrices, sheets = [], {}
     num_classes = segmenter.architecture["num_classes"]

@@ -1,4 +1,4 @@
-"""The fast path of inference gives what the plain networks give."""
+"""The fast path of inference agrees with the plain networks."""
 
 from collections.abc import Callable
 

@@ -18,7 +18,7 @@ def test_the_wheel():
     assert torch.allclose(right, torch.tensor([1.0, 0, 0]), atol=LEVEL)
     assert torch.allclose(none, torch.ones(3), atol=LEVEL)
     assert left[0] < 0.2 and left[2] > 0.9  # opposite of red: between cyan and blue
-    assert down.min() == pytest.approx(0.5, abs=LEVEL)  # half the reach, half the saturation
+    assert down.min() == pytest.approx(0.5, abs=LEVEL)  # half the length, half the saturation
 
 
 def test_the_reach_sets_the_scale():

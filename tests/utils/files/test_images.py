@@ -1,4 +1,4 @@
-"""Image files of every kind the project promises to read, and clear words for the others."""
+"""Image files of every supported format, and clear errors for the others."""
 
 import cv2
 import numpy as np

@@ -38,17 +38,17 @@ def test_shares_and_quantiles():
     estimate = shift(0.0, 0.0)
     estimate[:, 0, :, :15] = 2.0
     estimate[:, 0, :, 15:18] = 4.0
-    figures = registration_metrics(estimate, shift(0.0, 0.0))
-    assert figures["EPE_above_1px"] == pytest.approx(18 / 60)
-    assert figures["EPE_above_3px"] == pytest.approx(3 / 60)
-    assert figures["EPE_above_5px"] == 0
-    assert figures["EPE_median"] == 0 and figures["EPE"] == pytest.approx((15 * 2 + 3 * 4) / 60)
+    scores = registration_metrics(estimate, shift(0.0, 0.0))
+    assert scores["EPE_above_1px"] == pytest.approx(18 / 60)
+    assert scores["EPE_above_3px"] == pytest.approx(3 / 60)
+    assert scores["EPE_above_5px"] == 0
+    assert scores["EPE_median"] == 0 and scores["EPE"] == pytest.approx((15 * 2 + 3 * 4) / 60)
 
 
 def test_an_exact_inverse_of_a_random_deformation_scores_zero():
     deformation = random_deformation(1, (120, 160), TEST, torch.Generator().manual_seed(0))
-    figures = registration_metrics(deformation.inverse_displacement(), deformation.displacement())
-    assert figures["EPE"] < 0.01 and figures["RE"] < 0.01
+    scores = registration_metrics(deformation.inverse_displacement(), deformation.displacement())
+    assert scores["EPE"] < 0.01 and scores["RE"] < 0.01
 
 
 def test_bad_input_is_refused():

@@ -1,6 +1,6 @@
-"""What test_distributed.py launches in two processes: ``torchrun ... distributed_worker.py FOLDER``.
+"""The script that test_distributed.py launches in two processes: ``torchrun ... distributed_worker.py FOLDER``.
 
-FOLDER holds recipe.yaml and batch.pt. Each process leaves what it found in FOLDER/found<rank>.pt.
+FOLDER holds recipe.yaml and batch.pt. Each process writes its results to FOLDER/found<rank>.pt.
 """
 
 import os
@@ -27,7 +27,7 @@ Accelerator.end_training = lambda self: None
 
 
 def normalised(images):
-    """A batch normalisation of this process's half of ``images``: what it gives, its gradients, its buffers."""
+    """Normalise this process's half of ``images``: returns output, gradients and buffers."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.BatchNorm2d(3))
     nn.init.normal_(module[0].weight)
@@ -41,7 +41,7 @@ def normalised(images):
 
 
 def gradients(folder):
-    """Those of stage RF on this process's half of the batch, averaged over the processes by the prepared step."""
+    """The gradients of stage RF on this process's half of the batch, averaged over the processes by the step."""
     config = load_config(folder / "recipe.yaml")
     accelerator = make_accelerator("float32", 1, "cpu" if torch.accelerator.is_available() else "auto")
     assert accelerator.num_processes == 2 and accelerator.process_index == RANK
@@ -58,7 +58,7 @@ def gradients(folder):
 
 
 def run(folder, name, *options):
-    """Train; the exit code, and this process's weights."""
+    """Train; returns the exit code and this process's weights."""
     networks, averaged = [], train.averaged
     train.averaged = lambda network, decay: networks.append(network) or averaged(network, decay)
     code = 0
@@ -71,7 +71,7 @@ def run(folder, name, *options):
 
 
 def interrupted_run(folder, name):
-    """A run whose second process, and it alone, is interrupted in the second step."""
+    """A run in which only the second process is interrupted, in the second step."""
     make_stage, steps = STAGES["RF"], []
 
     def interrupted(config, device, seed):

@@ -1,4 +1,4 @@
-"""The state of a run on disk: what comes back, what may change, what is refused."""
+"""The state of a run on disk: round trip, allowed changes, errors."""
 
 import dataclasses
 import math

@@ -1,8 +1,8 @@
-"""The training stages: what each trains, on what, by which step. Each is a file here and a line in STAGES.
+"""The training stages, one file and one line in STAGES each.
 
 A stage is a function of (config, device, seed) that returns a :class:`utils.training.stages.base.Stage`: a network, a
-sampler of batches, a step, and how the network is validated. It raises UserError for what the config lacks. To add one,
-write such a function in a file of its own and register it under the name that ``stage:`` shall have in a config.
+sampler of batches, a training step, and a validation. It raises UserError if the config lacks a required key. To add a
+stage, write such a function in a new file here and register it under its name for ``stage:`` in a config.
 """
 
 from collections.abc import Callable

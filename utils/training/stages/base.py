@@ -1,4 +1,4 @@
-"""What every training stage provides, and what several of them share."""
+"""The interface of a training stage, and functions that several stages share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ Terms = dict[str, Tensor]
 
 @dataclass
 class Stage:
-    """What a stage trains, on what, and how it is scored."""
+    """A training stage: network, step, data and validation."""
 
     network: nn.Module  # trained, averaged and saved
     step: Callable[[nn.Module, Batch], Terms]  # weighted loss terms by name, and their "total"
-    sampler: CropSampler  # holds the random sequence that draw continues
-    draw: Callable[[int], tuple[Batch, list[str]]]  # a batch of that many images, and their names
-    pairs: list[Pair]  # to validate on
+    sampler: CropSampler  # its random state is advanced by draw
+    draw: Callable[[int], tuple[Batch, list[str]]]  # a batch of n images, and their names
+    pairs: list[Pair]  # for validation
     validate: Callable[[nn.Module], tuple[dict[str, float], dict[str, Tensor]]]  # scores, and pictures, by name
     best: str  # the score by which the best weights are kept
     lower_is_better: bool = False
 
 
 class Step(nn.Module):
-    """A network with its step as ``forward``, so that Accelerate can wrap both at once."""
+    """A network with its step as ``forward``, so that Accelerate can wrap both together."""
 
     def __init__(self, stage: Stage):
         super().__init__()
@@ -44,7 +44,7 @@ class Step(nn.Module):
 
 
 def superfusion(config: Config, device: torch.device) -> SuperFusion:
-    """Build the SuperFusion of the config, with the weights of ``train.init`` if there are any."""
+    """Build the SuperFusion of the config, with the weights of ``train.init`` if it is set."""
     try:
         model = build_superfusion(**config.model)
     except (TypeError, ValueError) as error:
@@ -55,7 +55,7 @@ def superfusion(config: Config, device: torch.device) -> SuperFusion:
 
 
 def fuse_aligned(model: SuperFusion, batch: Batch) -> Batch:
-    """Fuse the luminances of an aligned batch; return ``fused`` and what the fusion terms compare it with."""
+    """Fuse the luminances of an aligned batch; return the inputs of the fusion terms."""
     ir, y = batch["ir"], luminance(batch["vi"])
     fused = model.fusion(ir, y).float()
     return {"fused": fused, "fused_ir": ir, "fused_vi": y, "fused_valid": torch.ones_like(y)}

@@ -16,7 +16,7 @@ from utils.training.validation import fusion_scores, fusion_sheets, validation_p
 
 
 def f_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
-    """Fuse an aligned pair, score; return weighted terms and ``total``.
+    """Fuse an aligned batch and compute the weighted loss terms and their ``total``.
 
     ``batch`` is that of :meth:`datasets.crops.CropSampler.aligned`.
     """
@@ -26,7 +26,7 @@ def f_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
 
 
 def f_stage(config: Config, device: torch.device, seed: int) -> Stage:
-    """Train SuperFusion's fusion network, its matcher stays as it is; the best has the lowest loss on whole images."""
+    """Train the fusion network, with a frozen matcher; the best weights have the lowest loss on whole images."""
     sampler = CropSampler(config.data, seed, device)
     model = superfusion(config, device)
     model.matcher.requires_grad_(False)

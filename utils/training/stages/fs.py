@@ -1,4 +1,4 @@
-"""Stage FS: the fusion network, tuned for segmentation, on aligned pairs with labels."""
+"""Stage FS: the fusion network, fine-tuned for segmentation, on aligned pairs with labels."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ from utils.training.validation import fusion_scores, segmentation_scores, valida
 
 
 def fs_step(model: SuperFusion, batch: Batch, config: Config, segmenter: BiSeNet) -> Terms:
-    """Fuse an aligned pair, segment the fused image, score; return weighted terms and ``total``.
+    """Fuse an aligned batch, segment the fused images, and compute the weighted loss terms and their ``total``.
 
     ``batch`` is that of :meth:`datasets.crops.CropSampler.aligned`, with labels. The segmenter is frozen; the gradient
     passes through it to the fusion network.
@@ -31,7 +31,7 @@ def fs_step(model: SuperFusion, batch: Batch, config: Config, segmenter: BiSeNet
 
 
 def fs_stage(config: Config, device: torch.device, seed: int) -> Stage:
-    """Train the fusion network of ``train.init`` through the frozen ``train.segmenter``; the best has the best mIoU."""
+    """Train the fusion network of ``train.init`` through the frozen ``train.segmenter``; best is the highest mIoU."""
     if not config.train.segmenter:
         raise UserError("stage FS needs train.segmenter: the weights of a BiSeNet, of stage SEG or SeAFusion's")
     if not config.train.init:

@@ -15,7 +15,7 @@ from utils.training.validation import fusion_scores, registration_scores, regist
 
 
 def rf_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
-    """Match both ways, warp both images, fuse both ways, score; return weighted terms and ``total``.
+    """Match and warp in both directions, fuse, and compute the weighted loss terms and their ``total``.
 
     ``batch`` is that of :meth:`datasets.crops.CropSampler.deformed`. Networks run in the precision of the run, warps
     and losses in float32.
@@ -26,7 +26,7 @@ def rf_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
     with torch.autocast(ir.device.type, enabled=False):
         flows = {direction: [flow.float() for flow in scales] for direction, scales in flows.items()}
         warped_ir, warped_vi = warp(ir, flows["ir2vi"][-1]), warp(y, flows["vi2ir"][-1])
-        # (registered IR, VI), and its counterpart (IR, registered VI), which shows the same.
+        # (registered IR, VI), and its counterpart (IR, registered VI), whose fused image should be the same.
         fused_ir, fused_vi = torch.cat((warped_ir[:k], ir[n : n + k])), torch.cat((y[:k], warped_vi[n : n + k]))
         valid = {direction: valid_mask(flows[direction][-1]) * batch[f"valid_{direction}"] for direction in flows}
         fused_valid = torch.cat((valid["ir2vi"][:k], valid["vi2ir"][n : n + k]))
@@ -39,7 +39,7 @@ def rf_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
 
 
 def rf_stage(config: Config, device: torch.device, seed: int) -> Stage:
-    """Train the whole SuperFusion; the best has the lowest end-point error on pairs without a black band."""
+    """Train both networks of SuperFusion; the best weights have the lowest band-free EPE."""
     sampler = CropSampler(config.data, seed, device)
     pairs = validation_pairs(config.data, labels=False)
 

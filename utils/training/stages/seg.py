@@ -15,7 +15,7 @@ from utils.training.config import Config, choose
 from utils.training.stages.base import Batch, Stage, Terms, superfusion
 from utils.training.validation import segmentation_scores, validation_pairs
 
-# From IR and VI (B, 1 or 3, H, W) to the image that is segmented, (B, 1 or 3, H, W).
+# Maps IR and VI, (B, 1 or 3, H, W), to the image to segment, (B, 1 or 3, H, W).
 Picture = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -28,18 +28,18 @@ def infrared(config: Config, device: torch.device) -> Picture:
 
 
 def fused(config: Config, device: torch.device) -> Picture:
-    """Fuse by the SuperFusion of ``train.init``, which is not trained."""
+    """Fuse with the frozen SuperFusion of ``train.init``."""
     if not config.train.init:
         raise UserError("data.input=fused needs train.init: the weights of the SuperFusion to fuse with")
     return torch.no_grad()(superfusion(config, device).eval().fuse)
 
 
-# By data.input.
+# data.input -> its picture.
 PICTURES: dict[str, Callable[[Config, torch.device], Picture]] = {"vi": visible, "ir": infrared, "fused": fused}
 
 
 def seg_step(segmenter: BiSeNet, batch: Batch, config: Config, picture: Picture) -> Terms:
-    """Segment the picture of a pair, score; return weighted terms and ``total``.
+    """Segment the pictures of a batch and compute the weighted loss terms and their ``total``.
 
     ``batch`` is that of :meth:`datasets.crops.CropSampler.aligned`, with labels.
     """
@@ -49,7 +49,7 @@ def seg_step(segmenter: BiSeNet, batch: Batch, config: Config, picture: Picture)
 
 
 def seg_stage(config: Config, device: torch.device, seed: int) -> Stage:
-    """Train a BiSeNet, from ``train.segmenter`` if it is set; the best has the best mIoU."""
+    """Train a BiSeNet, from ``train.segmenter`` if it is set; the best weights have the highest mIoU."""
     if config.train.batch < 2:
         raise UserError("train.batch is 1; stage SEG normalises over a batch and needs at least 2")
     make_picture = choose("data.input", config.data.input, PICTURES)

@@ -1,4 +1,4 @@
-"""The stages: each learns, leaves alone what it is not to train, and computes no term of weight 0."""
+"""The stages: each learns, keeps frozen parts unchanged, and computes no term of weight 0."""
 
 import math
 from pathlib import Path
@@ -174,5 +174,5 @@ def test_the_segmenter_learns_from_the_image_asked_for(data, segmenter, untraine
 
 def test_pairs_too_small_to_be_cropped_have_no_band_free_error():
     pairs = [deform(Pair(f"p{i}", torch.rand(1, 32, 32), torch.rand(3, 32, 32)), seed=0, band=True) for i in range(2)]
-    figures = registration_scores(SuperFusion().eval(), pairs, CPU)
-    assert figures["EPE_official"] > 0 and math.isnan(figures["EPE_band_free"])
+    scores = registration_scores(SuperFusion().eval(), pairs, CPU)
+    assert scores["EPE_official"] > 0 and math.isnan(scores["EPE_band_free"])
