@@ -242,11 +242,14 @@ def save(out: Path, name: str, processed: Processed, args: argparse.Namespace, n
         images["registered"] = registered if args.keep_refused or not processed.refused else None
         if processed.registration.transforms is not None:
             processed.registration.transforms[0].save(out / "transform" / f"{name}.json")
+        grid = pixel_grid(*flow.shape[-2:], like=flow)[0]
+        positions = flow + grid
         if args.save_flow:
-            positions = flow + pixel_grid(*flow.shape[-2:], like=flow)[0]
             arrays = {"flow_ir2vi": flow.numpy(), "valid": valid.numpy(), "map_vi2ir": positions.numpy()}
             write_file(out / "flow" / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
-        pictures.registered, pictures.flow_ir2vi = registered, flow
+        # A sheet shows IR's frame fitted to VI's, and the flow between those.
+        ratio = flow.new_tensor([size[1] / processed.ir.shape[-1], size[0] / processed.ir.shape[-2]]).view(2, 1, 1)
+        pictures.registered, pictures.flow_ir2vi = registered, (positions + 0.5) * ratio - 0.5 - grid
         if processed.registration.accepted is not None:
             verdict = "REFUSED" if processed.refused else "accepted"
             pictures.verdict = f"{verdict}, confidence {processed.registration.confidence.item():.2f}"
