@@ -42,7 +42,7 @@ class Candidate:
 
 
 class Registrar:
-    """Registers an IR image to a VI image of another camera; nothing is learnt but the decision's six constants.
+    """Registers an IR image to a VI image of another camera; nothing is learnt but the decision's five constants.
 
     ``search``: "narrow" expects frames that are alike but for a few degrees, "wide" looks through all scales of IR's
     field of view relative to VI's in ``scale`` and rotations up to ``rotation`` degrees; "auto" is narrow, then wide
@@ -128,7 +128,7 @@ class Registrar:
         best = int(value.argmax())
         source = "network" if best == _NEAR_STARTS else "narrow"
         maps, _ = fit(align(ir, vi, identity[None], _SIDES[1]), maps[best][None], SAME_FRAME)
-        return Candidate(identity, maps[0], 0.0, source, weigh(ir, vi, maps[0], wide=False))
+        return Candidate(identity, maps[0], 0.0, source, weigh(ir, vi, maps[0]))
 
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
         hypotheses = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
@@ -138,7 +138,7 @@ class Registrar:
         for i in value.argsort(descending=True)[:_FINALISTS].tolist():
             level = align(ir, vi, hypotheses[i][None], _SIDES[1], _MARGIN)
             fitted = fit(level, maps[i][None], HYPOTHESIS)[0][0]
-            evidence = weigh(ir, vi, hypotheses[i] @ fitted, wide=True)
+            evidence = weigh(ir, vi, hypotheses[i] @ fitted)
             candidates.append(Candidate(hypotheses[i], fitted, _MARGIN, "wide", evidence))
         return candidates
 
