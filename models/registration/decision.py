@@ -20,8 +20,8 @@ from models.warping import pixel_grid
 _SIDE, _COARSE_SIDE = 320, 160
 _BLOCKS, _RING = 8, 6.0  # blocks along the longer side; the neighbours' distance in pixels
 _REACH, _PEAK = 0.2, 6  # of the longer side, how far unlike shifts go; in pixels, how near they do not come
-# The logistic model: what a correlation, a lead, a support, the overlap's logarithm and a wide search add.
-_WEIGHTS, _BIAS = (8.0, 0.6, 8.0, 0.0, 0.0), -7.0
+# The logistic model: what a correlation, a lead, a support and the overlap's logarithm add.
+_WEIGHTS, _BIAS = (16.6, 0.359, 11.8, 3.25), -17.9
 LIMIT = 0.5
 
 
@@ -29,15 +29,14 @@ LIMIT = 0.5
 class Evidence:
     """For a map: the normalised ``correlation`` of the descriptors under it; its ``lead`` over all shifts that are
     unlike it, in their standard deviations above the best of them; its ``support``, the share of the overlap's
-    structure that lies in blocks where the map is better than all its neighbours; the natural logarithm of the
-    ``overlap`` in blocks; and whether a ``wide`` search had more maps to choose from (1) or not (0).
+    structure that lies in blocks where the map is better than all its neighbours; and the natural logarithm
+    of the ``overlap`` in blocks.
     """
 
     correlation: float
     lead: float
     support: float
     overlap: float
-    wide: float
 
     def confidence(self) -> float:
         """How probable it is that the map is right, in [0, 1]; 0 where nothing could be compared."""
@@ -48,12 +47,12 @@ class Evidence:
         return 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
 
 
-def weigh(ir: Picture, vi: Picture, map_: Tensor, wide: bool) -> Evidence:
+def weigh(ir: Picture, vi: Picture, map_: Tensor) -> Evidence:
     """The evidence for a ``map_`` ``(3, 3)`` from VI's points to IR's."""
     level = align(ir, vi, map_[None], _SIDE, margin=_RING / _SIDE)
     compared = level.compare(level.frame.grid)
     support, blocks = _support(level)
-    return Evidence(float(compared.correlation), _lead(ir, vi, map_), support, math.log(max(blocks, 1e-3)), float(wide))
+    return Evidence(float(compared.correlation), _lead(ir, vi, map_), support, math.log(max(blocks, 1e-3)))
 
 
 def _support(level: Level) -> tuple[float, float]:

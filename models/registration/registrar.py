@@ -47,7 +47,7 @@ class Candidate:
 
 
 class Registrar:
-    """Registers an IR image to a VI image of another camera; nothing is learnt but the decision's six constants.
+    """Registers an IR image to a VI image of another camera; nothing is learnt but the decision's five constants.
 
     ``search``: "narrow" expects frames that are alike but for a few degrees; "wide" goes through all scales of IR's
     field of view relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, and wide if
@@ -130,7 +130,7 @@ class Registrar:
     def _finish_near(self, ir: Picture, vi: Picture, start: Tensor, source: str) -> Candidate:
         identity = _identity(vi)
         fitted = fit(align(ir, vi, identity[None], _SIDES[1]), start, SAME_FRAME)[0][0]
-        return Candidate(identity, fitted, 0.0, source, weigh(ir, vi, fitted, wide=False))
+        return Candidate(identity, fitted, 0.0, source, weigh(ir, vi, fitted))
 
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
         hypotheses = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
@@ -140,7 +140,7 @@ class Registrar:
         for i in value.argsort(descending=True)[:_FINALISTS].tolist():
             level = align(ir, vi, hypotheses[i][None], _SIDES[1], _MARGIN)
             fitted = fit(level, maps[i][None], HYPOTHESIS)[0][0]
-            evidence = weigh(ir, vi, hypotheses[i] @ fitted, wide=True)
+            evidence = weigh(ir, vi, hypotheses[i] @ fitted)
             candidates.append(Candidate(hypotheses[i], fitted, _MARGIN, "wide", evidence))
         return candidates
 

@@ -24,7 +24,7 @@ from models.registration.decision import LIMIT, Evidence
 from models.registration.registrar import Registrar
 from models.registration.transform import Transform, points_matrix
 from models.warping import pixel_grid, warp
-from utils.errors import run
+from utils.errors import UserError, run
 
 _RIGHT = 10.0  # px at a VI width of 640
 _RIDGE = 1e-3  # keeps the weights finite where the classes do not overlap
@@ -67,12 +67,12 @@ def map_error(transform: Transform, vi_to_ir: Tensor) -> float:
     return float((beside - points).norm(dim=1).mean() * 640 / width)
 
 
-def cases(folders: PairedFolders, every: int, seed: int) -> list[Case]:
-    """All cases of one set."""
+def cases(folders: PairedFolders, others: PairedFolders, every: int, seed: int) -> list[Case]:
+    """All cases of one set; the other scenes are those of ``others``, for a camera that stands still sees but one."""
     found = []
     registrars = ((Registrar("narrow"), deformed), (Registrar("wide"), unlike_cameras))
     for index in tqdm(range(0, len(folders), every), disable=None):
-        pair, other = folders[index], folders[(index + len(folders) // 2) % len(folders)]
+        pair, other = folders[index], others[index % len(others)]
         for registrar, make in registrars:
             made = make(pair.name, pair.ir, pair.vi, seed)
             found += [judge(registrar, made, unrelated=False), judge(registrar, replace(made, vi=other.vi), True)]
@@ -83,7 +83,7 @@ def judge(registrar: Registrar, pair: CameraPair, unrelated: bool) -> Case:
     """The case of a pair; the map of an ``unrelated`` one is wrong whatever it is."""
     best, _, _ = registrar.decide(pair.ir[None], pair.vi[None])
     if best is None:
-        return Case(Evidence(0.0, 0.0, 0.0, 0.0, 0.0), False, unrelated)
+        return Case(Evidence(0.0, 0.0, 0.0, 0.0), False, unrelated)
     sizes = [(image.shape[-1], image.shape[-2]) for image in (pair.vi, pair.ir)]
     matrix = torch.linalg.inv(points_matrix(sizes[1])) @ best.map.double() @ points_matrix(sizes[0])
     right = not unrelated and map_error(Transform(matrix, *sizes), pair.vi_to_ir) < _RIGHT
@@ -116,10 +116,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=3, help="take every so many pairs; default: 3")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     args = parser.parse_args(argv)
+    folders = [folder for folder in sorted(args.data_root.glob("*/*")) if folder.name in ("train", "val")]
+    sets = [PairedFolders(f / "ir", f / "vi") for f in folders if (f / "ir").is_dir() and (f / "vi").is_dir()]
+    if len(sets) < 3:
+        raise UserError(f"{args.data_root}: three sets SET/{{train,val}}/{{ir,vi}} are needed for pairs of two scenes")
     found = []
-    for folder in sorted(args.data_root.glob("*/*")):
-        if folder.name in ("train", "val") and (folder / "ir").is_dir() and (folder / "vi").is_dir():
-            found += cases(PairedFolders(folder / "ir", folder / "vi"), args.every, args.seed)
+    for index, pairs in enumerate(sets):
+        # Two on, for train and val of one set are neighbours.
+        found += cases(pairs, sets[(index + 2) % len(sets)], args.every, args.seed)
     compared = [case for case in found if all(map(torch.isfinite, torch.tensor(astuple(case.evidence))))]
     values = torch.tensor([astuple(case.evidence) for case in compared], dtype=torch.float64)
     right = torch.tensor([case.right for case in compared], dtype=torch.float64)

@@ -144,10 +144,10 @@ def test_evidence_for_the_right_map_and_against_another():
     off = true.clone()
     off[0, 2] += 0.15
     pictures = Picture.of(ir), Picture.of(vi)
-    right, wrong = weigh(*pictures, true, wide=True), weigh(*pictures, off, wide=True)
+    right, wrong = weigh(*pictures, true), weigh(*pictures, off)
     assert right.support > 0.8 > 0.5 > wrong.support and right.lead > 1 > wrong.lead
     assert right.confidence() > 0.9 > 0.1 > wrong.confidence()
-    assert Evidence(float("-inf"), 1.0, 1.0, 1.0, 0.0).confidence() == 0
+    assert Evidence(float("-inf"), 1.0, 1.0, 1.0).confidence() == 0
 
 
 def test_arguments():
