@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def data_root(tmp_path_factory):
         (folder / "flow").mkdir(exist_ok=True)
         scipy.io.savemat(folder / "flow" / f"{name}.png.mat", {"flow": flow_to_grid(flow).numpy()})
     return root
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    """Score in this process: others would import torch for seconds; tests/scripts/test_evaluate.py has them."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
 
 def run_test(checkpoint, save_dir, *arguments):
