@@ -22,12 +22,12 @@ _FILL = 0.98
 
 @dataclass(frozen=True)
 class Cameras:
-    """The IR cameras to draw from; the defaults are those of the tables in the README.
+    """The IR cameras to draw from.
 
     ``view``: the smallest and the largest field of view, as a share of VI's width; it is reduced where the turned frame
     would reach beyond the image. ``rotation``: the largest angle in degrees, either way. ``tilt``: by how much of
-    itself the scale may differ between the middle of IR's frame and its edge, on either axis. ``sensors``: the sizes
-    (width, height) of IR's frame.
+    itself the scale may differ between the middle of IR's frame and its edge, on either axis; a corner that it takes
+    beyond the image shows the image's edge pixels. ``sensors``: the sizes (width, height) of IR's frame.
     """
 
     view: tuple[float, float] = (0.45, 1.0)
@@ -50,7 +50,8 @@ def unlike_cameras(pair: Pair, seed: int, cameras: Cameras = Cameras()) -> Pair:
     ir_to_vi = _ir_to_vi(rng, cameras, sensor, (width, height))
     points = pixel_grid(sensor[1], sensor[0], like=ir_to_vi).flatten(2).mT
     positions = transform_points(ir_to_vi[None], points).mT.view(1, 2, sensor[1], sensor[0])
-    return Pair(pair.name, _seen(pair.ir, positions), pair.vi, vi_to_ir=torch.linalg.inv(ir_to_vi))
+    vi_to_ir = torch.linalg.inv(ir_to_vi)
+    return Pair(pair.name, _seen(pair.ir, positions), pair.vi, vi_to_ir=vi_to_ir / vi_to_ir[2, 2])
 
 
 def _ir_to_vi(rng: np.random.Generator, cameras: Cameras, sensor: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -56,6 +56,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cameras", action="store_true", help="pairs of unlike cameras in place of deformed ones")
     cameras = parser.add_argument_group("with --cameras")
     default = Cameras()
+    sensors = " ".join(f"{width}x{height}" for width, height in default.sensors)
     cameras.add_argument(
         "--view",
         type=float,
@@ -80,7 +81,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         metavar="WxH",
         default=default.sensors,
-        help="sizes of IR's frame (default: %s)" % " ".join(f"{width}x{height}" for width, height in default.sensors),
+        help=f"sizes of IR's frame (default: {sensors})",
     )
     args = parser.parse_args(argv)
     if args.cameras and args.band == "none":

@@ -116,7 +116,8 @@ def resize(image: Tensor, size: Sequence[int]) -> Tensor:
 def resize_matrix(old: Sequence[int], new: Sequence[int]) -> Tensor:
     """The map ``(3, 3)``, float64, from an image's pixels to those it has once it is resized (:func:`resize`).
 
-    The sizes ``old`` and ``new`` are (height, width). It keeps the edges of the frame in place, not the centres of its outermost pixels.
+    The sizes ``old`` and ``new`` are (height, width). The edges of the frame stay in place, not the centres of its
+    outermost pixels.
     """
     x, y = new[1] / old[1], new[0] / old[0]
     return torch.tensor([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]], dtype=torch.float64)
