@@ -21,8 +21,9 @@ _AT_ONCE = 1 << 20  # pixels, for bounded memory on large files
 
 def map_positions(matrix: Tensor, vi_size: Sequence[int]) -> Tensor:
     """Where ``matrix`` ``(3, 3)`` takes the pixels of a VI image of ``vi_size`` (height, width): ``(2, H, W)``."""
-    points = pixel_grid(*vi_size, like=matrix).flatten(2)[0]
-    return _apply(matrix, points)[0].view(2, *vi_size)
+    height, width = vi_size
+    points = pixel_grid(height, width, like=matrix).flatten(2)[0]
+    return _apply(matrix, points)[0].view(2, height, width)
 
 
 def fitted_frames(vi_size: Sequence[int], ir_size: Sequence[int]) -> Tensor:
@@ -30,11 +31,11 @@ def fitted_frames(vi_size: Sequence[int], ir_size: Sequence[int]) -> Tensor:
     return map_positions(resize_matrix(vi_size, ir_size), vi_size)
 
 
-def mean_error(positions: Tensor, vi_to_ir: Tensor, ir_size: Sequence[int]) -> Tensor:
+def mean_error(positions: Tensor, vi_to_ir: Tensor, ir_size: Sequence[int]) -> float:
     """The mean error in pixels at a VI width of 640, over the pixels of VI that IR shows.
 
     ``positions`` ``(2, H, W)``: for each pixel of VI, x and y of its estimated partner in IR's pixels; ``vi_to_ir``
-    ``(3, 3)`` float64, the true map; ``ir_size`` (height, width). A partner farther than VI's diagonal counts as so far.
+    ``(3, 3)`` float64, the true map; ``ir_size`` (height, width). An error beyond VI's diagonal counts as that.
 
     Raises ValueError if positions are not finite, or no pixel of VI lies in IR.
     """
@@ -50,7 +51,7 @@ def mean_error(positions: Tensor, vi_to_ir: Tensor, ir_size: Sequence[int]) -> T
         found, in_front = _apply(inverse, q.double()[:, shown])
         error = (found - p[:, shown]).norm(dim=0)
         error[~in_front] = torch.inf
-        total += error.clamp(max=(height**2 + width**2) ** 0.5).sum()
+        total += float(error.clamp(max=(height**2 + width**2) ** 0.5).sum())
         count += int(shown.sum())
     if not count:
         raise ValueError("by the true map no pixel of VI lies in IR")
@@ -69,7 +70,7 @@ METRICS: dict[str, Metric] = {"error_640": lower(mean_error)}
 
 def camera_metrics(positions: Tensor, vi_to_ir: Tensor, ir_size: Sequence[int]) -> dict[str, float]:
     """The :data:`METRICS` of one pair; arguments and errors as of :func:`mean_error`."""
-    return {name: float(metric(positions, vi_to_ir, ir_size)) for name, metric in METRICS.items()}
+    return {name: metric(positions, vi_to_ir, ir_size) for name, metric in METRICS.items()}
 
 
 def _share_within(limit: float) -> Metric:

@@ -31,8 +31,8 @@ def test_a_shift_counts_in_pixels_of_vi_at_a_width_of_640():
     shifted = matrix([2, 0, 16], [0, 2, 8], [0, 0, 1])
     assert camera_metrics(map_positions(DOUBLED, VI), DOUBLED, IR) == pytest.approx({"error_640": 0}, abs=1e-9)
     assert camera_metrics(map_positions(shifted, VI), DOUBLED, IR) == {"error_640": pytest.approx(80)}
-    assert float(mean_error(map_positions(shifted, VI).float(), 3 * DOUBLED, IR)) == pytest.approx(80, rel=1e-5)
-    assert float(mean_error(map_positions(-shifted, VI), -DOUBLED, IR)) == pytest.approx(80)
+    assert mean_error(map_positions(shifted, VI).float(), 3 * DOUBLED, IR) == pytest.approx(80, rel=1e-5)
+    assert mean_error(map_positions(-shifted, VI), -DOUBLED, IR) == pytest.approx(80)
 
 
 def test_only_what_ir_shows_counts():
@@ -41,25 +41,25 @@ def test_only_what_ir_shows_counts():
     positions = map_positions(true, VI)
     positions[0, :, 10:] += 2
     positions[:, :, 20:] = 1e6
-    assert float(mean_error(positions, true, IR)) == pytest.approx(16 * 10 / 20)
+    assert mean_error(positions, true, IR) == pytest.approx(16 * 10 / 20)
     with pytest.raises(ValueError, match="no pixel of VI lies in IR"):
         mean_error(positions, matrix([1, 0, 1000], [0, 1, 0], [0, 0, 1]), IR)
 
 
 def test_a_perspective_map():
     true = matrix([2, 0.1, 5], [-0.1, 1.8, 8], [1e-3, 2e-3, 1])
-    assert float(mean_error(map_positions(true, VI), true, IR)) == pytest.approx(0, abs=1e-9)
+    assert mean_error(map_positions(true, VI), true, IR) == pytest.approx(0, abs=1e-9)
     # Moved by (0.3, 0.4) in VI before it is mapped: 0.5 px everywhere.
     moved = true @ matrix([1, 0, 0.3], [0, 1, 0.4], [0, 0, 1])
-    assert float(mean_error(map_positions(moved, VI), true, IR)) == pytest.approx(0.5 * 16)
+    assert mean_error(map_positions(moved, VI), true, IR) == pytest.approx(0.5 * 16)
 
 
 def test_lost_partners_count_as_far_as_the_diagonal():
     true = matrix([1, 0, 0], [0, 1, 0], [-0.02, 0, 1])
     # The inverse has its horizon at x = -50: partners behind it are in no place of VI.
     positions = torch.full((2, *VI), -60.0)
-    assert float(mean_error(positions, true, IR)) == pytest.approx(16 * 50)
-    assert float(mean_error(torch.full((2, *VI), 1e9), DOUBLED, IR)) == pytest.approx(16 * 50)
+    assert mean_error(positions, true, IR) == pytest.approx(16 * 50)
+    assert mean_error(torch.full((2, *VI), 1e9), DOUBLED, IR) == pytest.approx(16 * 50)
     positions[0, 3, 4] = torch.nan
     with pytest.raises(ValueError, match="holds values that are not finite"):
         mean_error(positions, true, IR)
@@ -67,9 +67,9 @@ def test_lost_partners_count_as_far_as_the_diagonal():
 
 def test_parts_give_what_the_whole_gives(monkeypatch):
     positions = map_positions(DOUBLED, VI) + torch.rand(2, *VI, generator=torch.Generator().manual_seed(0))
-    whole = float(mean_error(positions, DOUBLED, IR))
+    whole = mean_error(positions, DOUBLED, IR)
     monkeypatch.setattr(cameras, "_AT_ONCE", 7)
-    assert float(mean_error(positions, DOUBLED, IR)) == pytest.approx(whole)
+    assert mean_error(positions, DOUBLED, IR) == pytest.approx(whole)
 
 
 def test_fitted_frames_share_their_edges():
