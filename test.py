@@ -42,10 +42,11 @@ from utils.files.writing import check_writable, write_file
 from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
 
-# The scores of each protocol that the final report prints; errors are in pixels.
+# The scores of each protocol that the final report prints; errors are in pixels, "cameras" at a VI width of 640.
 REPORTED = {
     "official": ("EPE", "RE", "EPE_p95"),
     "band_free": ("EPE", "RE", "EPE_p95"),
+    "cameras": ("median_640", "within_5px", "within_10px", "AUC_10px"),
     "alignment": ("align_MI", "align_NCC"),
 }
 
@@ -208,6 +209,10 @@ def main(argv: list[str] | None = None) -> None:
     num_classes = len(CLASSES) if segmenter is None else segmenter.architecture["num_classes"]
     pairs = open_pairs(args, num_classes, labels=args.mode == "Seg")
     pairs = pairs.subset(pairs.names[: args.limit])
+    if metrics and pairs.has_vi_to_ir:
+        raise UserError(
+            "--metrics: the images of two unlike cameras are not aligned, there is nothing to score by; leave it out"
+        )
     check_writable(args.out)
 
     rows, scores, matrices, failures = [], [], [], []

@@ -68,7 +68,7 @@ def visible_to_crop(visible: tuple[int, int], crop: tuple[int, int]) -> Tensor:
     Both sizes are (width, height). The thermal crop has the frame of the visible crop of low resolution. The two
     visible crops were cut by MATLAB's imcrop, which makes r + 1 pixels of a rectangle of width r, from a picture and
     from the same reduced s times: so s = (W - 1) / (w - 1), and pixel a of the small crop lies at s (a - 1/2) + 1/2 of
-    the large one. Features of both lie there to 0.05 px; to take the frames for equal is off by 0.3 px of the small one.
+    the large one. Features of both lie there to 0.05 px; to take the frames for equal is off by 0.3 px of it.
     """
     x, y = ((n - 1) / (N - 1) for n, N in zip(crop, visible))
     return torch.tensor([[x, 0, (1 - x) / 2], [0, y, (1 - y) / 2], [0, 0, 1]], dtype=torch.float64)
