@@ -41,8 +41,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="NAME=DIR",
-        help="a method's name and folder: fused images, or subfolders fused/, registered/, flow/, transform/, seg/ as of "
-        "test.py",
+        help="a method's name and folder: fused images, or subfolders fused/, registered/, flow/, transform/, seg/ "
+        "as of test.py",
     )
     parser.add_argument("--metrics", default="all", help="all, paper (the paper's six), none, or names: MI,SSIM,...")
     parser.add_argument("--paper_scale", action="store_true", help="add the variants on the scale of tables of 2022")

@@ -37,9 +37,9 @@ class Cameras:
 
 
 def unlike_cameras(pair: Pair, seed: int, cameras: Cameras = Cameras()) -> Pair:
-    """The pair that a camera drawn from ``cameras`` makes of an aligned one.
+    """Make a pair of unlike cameras from an aligned one, with an IR camera drawn from ``cameras``.
 
-    ``vi`` stays as it is, ``ir`` is what the camera sees, ``(C, h, w)`` of its sensor's size, and ``vi_to_ir`` the true
+    ``vi`` is unchanged, ``ir`` ``(C, h, w)`` is what the camera sees, of its sensor's size, and ``vi_to_ir`` the true
     map. Raises UserError if the images differ in size.
     """
     pair.check_aligned()
@@ -55,7 +55,7 @@ def unlike_cameras(pair: Pair, seed: int, cameras: Cameras = Cameras()) -> Pair:
 
 
 def _ir_to_vi(rng: np.random.Generator, cameras: Cameras, sensor: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A random homography ``(3, 3)`` that takes pixels of the sensor into a frame of ``size``, both (width, height)."""
+    """Draw a homography ``(3, 3)`` from pixels of the sensor to those of a frame of ``size``, both (width, height)."""
     angle = np.deg2rad(rng.uniform(-cameras.rotation, cameras.rotation))
     wanted = rng.uniform(*cameras.view) * size[0] / sensor[0]
     cos, sin = np.cos(angle), np.sin(angle)
@@ -71,7 +71,7 @@ def _ir_to_vi(rng: np.random.Generator, cameras: Cameras, sensor: tuple[int, int
 
 
 def _seen(image: Tensor, positions: Tensor) -> Tensor:
-    """``image`` ``(C, H, W)`` sampled at ``positions`` ``(1, 2, h, w)`` without aliasing, where they lie far apart."""
+    """Sample ``image`` ``(C, H, W)`` at ``positions`` ``(1, 2, h, w)``, without aliasing where these are far apart."""
     step = float((positions[..., 1:] - positions[..., :-1]).norm(dim=1).mean())
     size = [round(side / max(1.0, step)) for side in image.shape[-2:]]
     reduced = resize(image[None], size)

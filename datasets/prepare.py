@@ -152,7 +152,7 @@ def frames(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
 
 
 def camera_pairs(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
-    """The files of the pairs of RoadScene's two cameras as they are, and the true maps between them."""
+    """Yield the unchanged files of the pairs of RoadScene's two cameras, and then their true maps."""
     wanted = {member for entry in entries for member in entry.members.values()}
     data = {name: source.read(name) for name in source.names if name in wanted}
     truths = {}
@@ -173,7 +173,7 @@ def camera_pairs(source: Source, entries: list[Entry]) -> Iterator[tuple[str, by
 
 
 def gray_picture(source: Source, member: str, data: dict[str, bytes]) -> np.ndarray:
-    """The picture ``member`` of the source, ``(H, W)`` uint8; UserError if it cannot be read."""
+    """Decode the image ``member`` of the source to ``(H, W)`` uint8; UserError if it cannot be read."""
     content = np.frombuffer(data[member], np.uint8)
     picture = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
     if picture is None:
@@ -199,10 +199,10 @@ def open_video(source: Source, member: str) -> cv2.VideoCapture:
 
 
 def lay_out(files: Iterable[tuple[str, bytes]], folder: Path, source: Path, aligned: bool) -> Counter[str]:
-    """Write ``files`` (SPLIT/PART/NAME or SPLIT/truth.json, bytes), check them all, and only then move them to ``folder``.
+    """Write ``files`` (SPLIT/PART/NAME or SPLIT/truth.json, bytes), check them all, then move them into ``folder``.
 
-    Identical files in ``folder`` are kept; ``aligned`` pairs must have one size. Returns the number of pairs of each
-    split.
+    Identical files in ``folder`` are kept; the images of ``aligned`` pairs must have one size. Returns the number of
+    pairs of each split.
     """
     staging = folder / ".prepare"
     shutil.rmtree(staging, ignore_errors=True)  # left by an interrupted run

@@ -63,7 +63,7 @@ def find_part(crop: np.ndarray, whole: np.ndarray) -> Part:
 
 
 def visible_to_crop(visible: tuple[int, int], crop: tuple[int, int]) -> Tensor:
-    """The map ``(3, 3)``, float64, from pixels of RoadScene's visible crop to those of its thermal crop.
+    """Return the map ``(3, 3)``, float64, from pixels of RoadScene's visible crop to those of its thermal crop.
 
     Both sizes are (width, height). The thermal crop has the frame of the visible crop of low resolution. The two
     visible crops were cut by MATLAB's imcrop, which makes r + 1 pixels of a rectangle of width r, from a picture and

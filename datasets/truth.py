@@ -31,7 +31,7 @@ class Truth:
 
 
 def truth_file(truths: Mapping[str, Truth]) -> bytes:
-    """The content of a ``truth.json`` of these pairs by name."""
+    """Encode the true maps of pairs, by name, as the content of a ``truth.json``."""
     content = {
         name: {
             "vi_to_ir": (truth.vi_to_ir / truth.vi_to_ir[2, 2]).tolist(),
@@ -44,7 +44,7 @@ def truth_file(truths: Mapping[str, Truth]) -> bytes:
 
 
 def read_truth(path: Path) -> dict[str, Truth]:
-    """The true maps of a set by name; UserError naming the file if it is missing, or the pair if its entry is bad."""
+    """Read the true maps of a set by name; UserError names a missing or damaged file, or the pair of a bad entry."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

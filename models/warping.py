@@ -114,7 +114,7 @@ def resize(image: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def resize_matrix(old: Sequence[int], new: Sequence[int]) -> Tensor:
-    """The map ``(3, 3)``, float64, from an image's pixels to those it has once it is resized (:func:`resize`).
+    """Return the map ``(3, 3)``, float64, from an image's pixels to those it has once it is resized (:func:`resize`).
 
     The sizes ``old`` and ``new`` are (height, width). The edges of the frame stay in place, not the centres of its
     outermost pixels.

@@ -88,7 +88,7 @@ def read_estimated_flow(path: Path, key: str = "flow_ir2vi") -> Tensor:
 
 
 def read_transform(path: Path) -> Transform:
-    """A transform that ``test.py`` wrote; UserError if it cannot be read."""
+    """Read a transform that ``test.py`` wrote; UserError if it cannot be read."""
     try:
         return Transform.load(path)
     except ValueError as error:

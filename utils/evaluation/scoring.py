@@ -21,7 +21,7 @@ from utils.metrics.cameras import camera_metrics, fitted_frames, summarise_accep
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
 from utils.metrics.registration import registration_metrics
 
-# The row of pairs of unlike cameras before registration, their frames fitted to each other.
+# The row of unlike cameras before registration, with IR's frame scaled onto VI's.
 AS_GIVEN = "as given"
 
 
@@ -54,7 +54,7 @@ def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> d
 
 
 def score_map(kind: str, path: Path, pair: Pair) -> dict[str, float]:
-    """Score a transform, or the map in a file of a flow, against the true map; values by column."""
+    """Score a transform, or the ``map_vi2ir`` of a flow file, against the true map; returns values by column."""
     (vi_height, vi_width), ir_size = pair.vi.shape[-2:], pair.ir.shape[-2:]
     decision = {}
     if kind == "transform":
@@ -72,18 +72,22 @@ def score_map(kind: str, path: Path, pair: Pair) -> dict[str, float]:
 def score_pair(
     pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], index: int
 ) -> tuple[list[dict], list[str]]:
-    """Score all methods on one pair; returns a row for each method and a line for each file that failed."""
+    """Score all methods on one pair; returns a row for each method and a line for each file that failed.
+
+    A pair with a true map adds a row "as given", before registration.
+    """
     name = pairs.names[index]
     try:
         pair = pairs[index]
         if pair.vi_to_ir is None:
             pair = pair.in_vi_frame()
+            rows = []
+        else:
+            frames = fitted_frames(pair.vi.shape[-2:], pair.ir.shape[-2:])
+            rows = [{"method": AS_GIVEN, "name": name} | camera_metrics(frames, pair.vi_to_ir, pair.ir.shape[-2:])]
     except (UserError, ValueError) as error:
         return [], [str(error) if isinstance(error, UserError) else f"{name}: {error}"]
-    rows, problems = [], []
-    if pair.vi_to_ir is not None:
-        frames = fitted_frames(pair.vi.shape[-2:], pair.ir.shape[-2:])
-        rows.append({"method": AS_GIVEN, "name": name} | camera_metrics(frames, pair.vi_to_ir, pair.ir.shape[-2:]))
+    problems = []
     for results in methods:
         row = {}
         for kind, files in results.files.items():
@@ -117,8 +121,8 @@ def score_all(
     return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines in scored for line in lines]
 
 
-def of_cameras(method: str, rows: list[dict]) -> dict[str, float | None]:
-    """What the summary of a ``method`` on unlike cameras has beyond means: shares, areas, and of what it accepted."""
+def camera_summary(method: str, rows: list[dict]) -> dict[str, float | None]:
+    """Summarise the errors of a ``method`` on unlike cameras, and those of the pairs it accepted; empty without any."""
     own = [row for row in rows if row["method"] == method and "error_640" in row]
     if not own:
         return {}
@@ -139,7 +143,7 @@ def score_methods(
         rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)))
     if rows:
         means = summarise(rows)
-        summary = [line | of_cameras(line["method"], rows) for line in means]
+        summary = [line | camera_summary(line["method"], rows) for line in means]
         write_csv(out / "per_image.csv", rows)
         write_csv(out / "summary.csv", summary)
         write_bytes(out / "summary.md", markdown(summary).encode())

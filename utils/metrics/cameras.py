@@ -20,19 +20,19 @@ _AT_ONCE = 1 << 20  # pixels, for bounded memory on large files
 
 
 def map_positions(matrix: Tensor, vi_size: Sequence[int]) -> Tensor:
-    """Where ``matrix`` ``(3, 3)`` takes the pixels of a VI image of ``vi_size`` (height, width): ``(2, H, W)``."""
+    """Map the pixels of a VI image of ``vi_size`` (height, width) by ``matrix`` ``(3, 3)``; returns ``(2, H, W)``."""
     height, width = vi_size
     points = pixel_grid(height, width, like=matrix).flatten(2)[0]
     return _apply(matrix, points)[0].view(2, height, width)
 
 
 def fitted_frames(vi_size: Sequence[int], ir_size: Sequence[int]) -> Tensor:
-    """The positions ``(2, H, W)`` before any registration: IR's frame scaled onto VI's; sizes are (height, width)."""
+    """Return the positions ``(2, H, W)`` before registration: IR's frame scaled onto VI's. Sizes: (height, width)."""
     return map_positions(resize_matrix(vi_size, ir_size), vi_size)
 
 
 def mean_error(positions: Tensor, vi_to_ir: Tensor, ir_size: Sequence[int]) -> float:
-    """The mean error in pixels at a VI width of 640, over the pixels of VI that IR shows.
+    """Average the error, in pixels at a VI width of 640, over the pixels of VI that IR shows.
 
     ``positions`` ``(2, H, W)``: for each pixel of VI, x and y of its estimated partner in IR's pixels; ``vi_to_ir``
     ``(3, 3)`` float64, the true map; ``ir_size`` (height, width). An error beyond VI's diagonal counts as that.
@@ -69,7 +69,7 @@ METRICS: dict[str, Metric] = {"error_640": lower(mean_error)}
 
 
 def camera_metrics(positions: Tensor, vi_to_ir: Tensor, ir_size: Sequence[int]) -> dict[str, float]:
-    """The :data:`METRICS` of one pair; arguments and errors as of :func:`mean_error`."""
+    """Compute the :data:`METRICS` of one pair; arguments and errors as of :func:`mean_error`."""
     return {name: metric(positions, vi_to_ir, ir_size) for name, metric in METRICS.items()}
 
 
@@ -104,13 +104,13 @@ ACCEPTED: dict[str, Metric] = {
 
 
 def summarise_errors(errors: Sequence[float]) -> dict[str, float]:
-    """The :data:`SUMMARY` of the pairs' errors in pixels at a VI width of 640; at least one."""
+    """Compute the :data:`SUMMARY` of the pairs' errors in pixels at a VI width of 640; at least one."""
     values = torch.tensor(errors, dtype=torch.float64)
     return {name: float(metric(values)) for name, metric in SUMMARY.items()}
 
 
 def summarise_accepted(errors: Sequence[float], accepted: Sequence[bool]) -> dict[str, float | None]:
-    """The share ``accepted`` of the pairs, and the :data:`ACCEPTED` of these, None if there are none."""
+    """Compute the share ``accepted`` of the pairs, and the :data:`ACCEPTED` of these, None if there are none."""
     chosen = torch.tensor(accepted, dtype=torch.bool)
     values = torch.tensor(errors, dtype=torch.float64)[chosen]
     figures = {name: float(metric(values)) if len(values) else None for name, metric in ACCEPTED.items()}
