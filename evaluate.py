@@ -5,8 +5,10 @@ python evaluate.py --ir thermal/ --vi visible/ --results ours=results --out scor
 python evaluate.py --dataset_name MSRS --data_root DIR --results ours=results --segmenter FILE --out scores
 
 A result folder is one written by test.py, or any folder of fused images, gray or colour, with the file names of the
-data set. The only network that runs is --segmenter: the segmentation table lists the IoU of the classes that it
-predicts for the visible, the infrared and each method's fused images, and of the class maps in a method's folder seg/.
+data set. Pairs of unlike cameras (with a truth.json) are scored by transform/NAME.json or the map_vi2ir of
+flow/NAME.npz: shares of the pairs within 3 to 20 px, at a VI width of 640. The only network that runs is --segmenter:
+the segmentation table lists the IoU of the classes that it predicts for the visible, the infrared and each method's
+fused images, and of the class maps in a method's folder seg/.
 """
 
 import argparse
@@ -39,7 +41,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         required=True,
         metavar="NAME=DIR",
-        help="a method's name and folder: fused images, or subfolders fused/, registered/, flow/, seg/ as of test.py",
+        help="a method's name and folder: fused images, or subfolders fused/, registered/, flow/, transform/, seg/ "
+        "as of test.py",
     )
     parser.add_argument("--metrics", default="all", help="all, paper (the paper's six), none, or names: MI,SSIM,...")
     parser.add_argument("--paper_scale", action="store_true", help="add the variants on the scale of tables of 2022")
@@ -120,7 +123,10 @@ def main(argv: list[str] | None = None) -> None:
     pairs = open_pairs(args, num_classes, labels)
     if segmenter is not None and not pairs.has_label:
         raise UserError("--segmenter: the data set has no labels to score against; give --label with --ir and --vi")
-    methods = [open_results(assignment, pairs.has_flow, pairs.has_label) for assignment in args.results]
+    methods = [
+        open_results(assignment, pairs.has_flow, pairs.has_label, has_true_map=pairs.has_vi_to_ir)
+        for assignment in args.results
+    ]
     check_methods(methods, segmenter, metrics)
     check_writable(args.out)
     problems = score_methods(pairs, methods, metrics, args.out, args.workers)

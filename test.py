@@ -50,10 +50,11 @@ from utils.files.writing import check_writable, write_file
 from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
 
-# The scores of each protocol that the final report prints; errors are in pixels.
+# The scores of each protocol that the final report prints; errors are in pixels, "cameras" at a VI width of 640.
 REPORTED = {
     "official": ("EPE", "RE", "EPE_p95"),
     "band_free": ("EPE", "RE", "EPE_p95"),
+    "cameras": ("median_640", "within_5px", "within_10px", "AUC_10px"),
     "alignment": ("align_MI", "align_NCC"),
 }
 
@@ -292,6 +293,10 @@ def main(argv: list[str] | None = None) -> None:
     num_classes = len(CLASSES) if segmenter is None else segmenter.architecture["num_classes"]
     pairs = open_pairs(args, num_classes, labels=args.mode == "Seg")
     pairs = pairs.subset(pairs.names[: args.limit])
+    if metrics and pairs.has_vi_to_ir:
+        raise UserError(
+            "--metrics: the images of two unlike cameras are not aligned, there is nothing to score by; leave it out"
+        )
     check_writable(args.out)
 
     rows, scores, matrices, failures = [], [], [], []
@@ -312,10 +317,8 @@ def main(argv: list[str] | None = None) -> None:
                 scores.append(score(processed.pair, processed.registration, pipeline.register, args.protocols))
                 row |= as_columns(scores[-1])
                 if processed.registration.accepted is not None:
-                    row |= {
-                        "accepted": int(not processed.refused),
-                        "confidence": processed.registration.confidence.item(),
-                    }
+                    confidence = processed.registration.confidence.item()
+                    row |= {"accepted": int(not processed.refused), "confidence": confidence}
             if processed.refused:
                 bar.write(
                     f"{name}: refused, confidence {row['confidence']:.2f}; try --search wide with another --scale or "
@@ -329,12 +332,11 @@ def main(argv: list[str] | None = None) -> None:
         bar.set_postfix_str(f"{seconds:.2f} s/pair")
 
     if rows:
-        summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]} | registration_summary(
-            scores
-        )
+        summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]}
         decided = [row["accepted"] for row in rows if "accepted" in row]
         if decided:
             summary |= {"accepted": sum(decided), "refused": len(decided) - sum(decided)}
+        summary |= registration_summary(scores, [bool(accepted) for accepted in decided] or None)
         if matrices:
             summary["segmentation"] = iou_scores(matrices)
             classes = [{"class": name, "IoU": value} for name, value in summary["segmentation"].items()]

@@ -10,66 +10,71 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from kornia.geometry.linalg import transform_points
 from torch import Tensor
 
-from models.warping import pixel_grid, sample
+from datasets.paired import Pair
+from models.warping import pixel_grid, resize, resize_matrix, sample
 
-SENSORS = ((640, 512), (640, 480), (384, 288), (320, 256), (160, 120))  # width, height
-# The field of view as a share of VI's width, the rotation in degrees, and what a tilt changes the scale by from the
-# middle of the frame to its edge.
-_VIEW, _ROTATION, _TILT = (0.45, 1.0), 8.0, 0.03
+# The turned frame of the IR camera fills at most this share of the image's height or width.
+_FILL = 0.98
 
 
 @dataclass(frozen=True)
-class CameraPair:
-    """``ir`` ``(C, h, w)``, ``vi`` ``(C, H, W)`` in [0, 1] and ``vi_to_ir`` ``(3, 3)``, float64: pixels of VI to pixels
-    of IR, centres at whole numbers.
+class Cameras:
+    """The IR cameras to draw from.
+
+    ``view``: the smallest and the largest field of view, as a share of VI's width; it is reduced where the turned frame
+    would reach beyond the image. ``rotation``: the largest angle in degrees, either way. ``tilt``: by how much of
+    itself the scale may differ between the middle of IR's frame and its edge, on either axis; a corner that it takes
+    beyond the image shows the image's edge pixels. ``sensors``: the sizes (width, height) of IR's frame.
     """
 
-    ir: Tensor
-    vi: Tensor
-    vi_to_ir: Tensor
+    view: tuple[float, float] = (0.45, 1.0)
+    rotation: float = 8.0
+    tilt: float = 0.03
+    sensors: tuple[tuple[int, int], ...] = ((640, 512), (640, 480), (384, 288), (320, 256), (160, 120))
 
 
-def unlike_cameras(name: str, ir: Tensor, vi: Tensor, seed: int) -> CameraPair:
-    """A pair of unlike cameras from aligned images ``(C, H, W)`` in [0, 1] of one size."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+def unlike_cameras(pair: Pair, seed: int, cameras: Cameras = Cameras()) -> Pair:
+    """Make a pair of unlike cameras from an aligned one, with an IR camera drawn from ``cameras``.
+
+    ``vi`` is unchanged, ``ir`` ``(C, h, w)`` is what the camera sees, of its sensor's size, and ``vi_to_ir`` the true
+    map. Raises UserError if the images differ in size.
+    """
+    pair.check_aligned()
+    digest = hashlib.sha256(f"{seed}/{pair.name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    size = tuple(vi.shape[-2:])
-    sensor = SENSORS[rng.integers(len(SENSORS))]
-    view = _ir_to_vi(rng, sensor, (size[1], size[0]))
-    pixels_per_pixel = float(torch.linalg.det(view[:2, :2]).abs().sqrt())
-    grid = pixel_grid(sensor[1], sensor[0], view).flatten(2).mT
-    positions = transform_points(view[None], grid).mT.view(1, 2, sensor[1], sensor[0])
-    return CameraPair(_resample(ir, positions.float(), pixels_per_pixel), vi, torch.linalg.inv(view))
+    height, width = pair.vi.shape[-2:]
+    sensor = cameras.sensors[rng.integers(len(cameras.sensors))]
+    ir_to_vi = _ir_to_vi(rng, cameras, sensor, (width, height))
+    points = pixel_grid(sensor[1], sensor[0], like=ir_to_vi).flatten(2).mT
+    positions = transform_points(ir_to_vi[None], points).mT.view(1, 2, sensor[1], sensor[0])
+    vi_to_ir = torch.linalg.inv(ir_to_vi)
+    return Pair(pair.name, _seen(pair.ir, positions), pair.vi, vi_to_ir=vi_to_ir / vi_to_ir[2, 2])
 
 
-def _ir_to_vi(rng: np.random.Generator, sensor: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A random homography ``(3, 3)`` that takes pixels of the sensor into a frame of ``size``, both (width, height)."""
-    width, height = size
-    angle = np.deg2rad(rng.uniform(-_ROTATION, _ROTATION))
-    wanted = rng.uniform(*_VIEW) * width / sensor[0]
-    cosine, sine = np.cos(angle), np.sin(angle)
+def _ir_to_vi(rng: np.random.Generator, cameras: Cameras, sensor: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Draw a homography ``(3, 3)`` from pixels of the sensor to those of a frame of ``size``, both (width, height)."""
+    angle = np.deg2rad(rng.uniform(-cameras.rotation, cameras.rotation))
+    wanted = rng.uniform(*cameras.view) * size[0] / sensor[0]
+    cos, sin = np.cos(angle), np.sin(angle)
     # The turned frame's bounding box must fit into the image, or the camera would see what nobody recorded.
-    box = np.array([sensor[0] * cosine + sensor[1] * abs(sine), sensor[0] * abs(sine) + sensor[1] * cosine])
-    scale = min(wanted, 0.98 * (np.array(size) / box).min())
-    centre = (np.array(size) - 1) / 2 + rng.uniform(-0.5, 0.5, 2) * (np.array(size) - scale * box)
-    tilt = rng.uniform(-_TILT, _TILT, 2) / (np.array(sensor) / 2)
+    box = np.array([[abs(cos), abs(sin)], [abs(sin), abs(cos)]]) @ sensor
+    scale = min(wanted, _FILL * (size / box).min())
+    x, y = (np.array(size) - 1) / 2 + rng.uniform(-0.5, 0.5, 2) * (size - scale * box)
+    tilt = rng.uniform(-cameras.tilt, cameras.tilt, 2) / (np.array(sensor) / 2)
     from_centre = np.array([[1, 0, -(sensor[0] - 1) / 2], [0, 1, -(sensor[1] - 1) / 2], [0, 0, 1]])
     perspective = np.array([[1, 0, 0], [0, 1, 0], [*tilt, 1]])
-    similarity = np.array(
-        [[scale * cosine, -scale * sine, centre[0]], [scale * sine, scale * cosine, centre[1]], [0, 0, 1]]
-    )
+    similarity = np.array([[scale * cos, -scale * sin, x], [scale * sin, scale * cos, y], [0, 0, 1]])
     return torch.from_numpy(similarity @ perspective @ from_centre)
 
 
-def _resample(image: Tensor, positions: Tensor, step: float) -> Tensor:
-    """``image`` ``(C, H, W)`` at ``positions`` ``(1, 2, h, w)`` that lie ``step`` px apart, without aliasing."""
-    height, width = image.shape[-2:]
-    reduction = max(1.0, step)
-    size = (round(height / reduction), round(width / reduction))
-    reduced = F.interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False)
-    ratio = positions.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)
-    return sample(reduced, (positions + 0.5) * ratio - 0.5, padding="border")[0].clamp(0, 1)
+def _seen(image: Tensor, positions: Tensor) -> Tensor:
+    """Sample ``image`` ``(C, H, W)`` at ``positions`` ``(1, 2, h, w)``, without aliasing where these are far apart."""
+    step = float((positions[..., 1:] - positions[..., :-1]).norm(dim=1).mean())
+    size = [round(side / max(1.0, step)) for side in image.shape[-2:]]
+    reduced = resize(image[None], size)
+    points = positions.flatten(2).mT
+    there = transform_points(resize_matrix(image.shape[-2:], size)[None], points).mT.view_as(positions)
+    return sample(reduced, there.to(image.dtype), padding="border")[0].clamp(0, 1)

@@ -150,11 +150,8 @@ def deform(pair: Pair, seed: int, band: bool) -> Pair:
 
     Raises UserError if the images differ in size, or if no rectangle without a band contains the centre.
     """
-    size = tuple(pair.vi.shape[-2:])
-    if pair.ir.shape[-2:] != size:
-        sizes = " and ".join(f"{image.shape[-2]}x{image.shape[-1]}" for image in (pair.ir, pair.vi))
-        raise UserError(f"{pair.name}: the images differ in size (height x width): {sizes}; they must be aligned")
-    flow = true_displacement(pair.name, size, seed)
+    pair.check_aligned()
+    flow = true_displacement(pair.name, pair.vi.shape[-2:], seed)
     deformed = Pair(pair.name, pair.ir, pair.vi, warp(pair.ir[None], flow)[0], flow[0])
     if band:
         return deformed

@@ -1,6 +1,6 @@
 """Fetch a public data set, check it, and lay it out as train.py, test.py and datasets/paired.py read it.
 
-python -m datasets.prepare msrs|roadscene|m3svd [--root data] [--source FOLDER|ARCHIVE|URL]
+python -m datasets.prepare msrs|roadscene|roadscene_rig|m3svd [--root data] [--source FOLDER|ARCHIVE|URL]
 
 Files read, files written, and numbers of pairs::
 
@@ -8,15 +8,20 @@ Files read, files written, and numbers of pairs::
                ROOT/MSRS/{train,val,test}/{ir,vi,label}/00001D.png      1023, 60 and 361
     roadscene  {cropinfrared,crop_LR_visible}/FLIR_00006.jpg
                ROOT/RoadScene/{train,val}/{ir,vi}/FLIR_00006.jpg        170 and 19
+    roadscene_rig
+               {infrared,crop_HR_visible,cropinfrared}/FLIR_00006.jpg
+               ROOT/RoadScene/rig/{ir,vi}/FLIR_00006.jpg, truth.json    43, as two unlike cameras gave them
     m3svd      Video/test/{infrared,visible}/CLIP.mp4
                ROOT/M3SVD/{train,val}/{ir,vi}/vCLIP_INDEX.png           16 frames of each video
 
 MSRS/test is the authors' split (their registration test set of the same name, with flows, belongs under another root);
 MSRS/val are training pairs, evenly spaced by name. The others follow the lists in datasets/splits; RoadScene's leave
 out 32 pairs, the authors' 20 registration test pairs (which come with their code) and their neighbours in time.
+The true maps of roadscene_rig (datasets/truth.py) are found by datasets/rig.py; its pairs are among those of
+RoadScene/train.
 
 Before any file is put in place, it is checked that no pair is missing, that every image can be read, that the images of
-a pair have one size, that labels are class maps, and that no split would be mixed with other files.
+an aligned pair have one size, that labels are class maps, and that no split would be mixed with other files.
 
 Run the same command again to repair a set, or after an interruption. A download resumes where it stopped if its server
 supports that; GitHub, which hosts the sets, starts over. ROOT/downloads may be deleted afterwards. --source takes a
@@ -35,10 +40,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from datasets.fetch import Contents, Source, fetch
 from datasets.paired import read_label
+from datasets.rig import find_part, visible_to_crop
+from datasets.truth import TRUTH, Truth, read_truth, truth_file
 from utils.errors import UserError, run
 from utils.files.images import read_image
 from utils.files.writing import write_bytes
@@ -65,9 +73,11 @@ class PublicSet(NamedTuple):
     folders: dict[str, str]
     plan: Callable[["PublicSet", Source], tuple[list[Entry], int]]
     produce: Callable[[Source, list[Entry]], Iterator[tuple[str, bytes]]]
-    recipe: str
     licence: str
-    note: str = ""  # on the recipe
+    recipe: str = ""  # to train on it, and a note on that
+    note: str = ""
+    splits: tuple[str, ...] = ("train", "val")  # that have lists
+    aligned: bool = True  # the images of a pair have one size
 
 
 def plan_msrs(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
@@ -97,7 +107,7 @@ def plan_by_lists(public: PublicSet, source: Source) -> tuple[list[Entry], int]:
     contents = source.contents(public.folders.values())
     whole = set.intersection(*map(set, contents.values()))
     entries = []
-    for split in ("train", "val"):
+    for split in public.splits:
         lines = (SPLITS / f"{public.name}_{split}.txt").read_text().splitlines()
         listed = [line.partition(" ?") for line in lines if not line.startswith("#")]  # "NAME ?" may be missing
         names = [name for name, optional, _ in listed if not optional or name in whole]
@@ -141,6 +151,36 @@ def frames(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
                     yield f"{entry.split}/{part}/{name}", cv2.imencode(".png", pixels)[1].tobytes()
 
 
+def camera_pairs(source: Source, entries: list[Entry]) -> Iterator[tuple[str, bytes]]:
+    """Yield the unchanged files of the pairs of RoadScene's two cameras, and then their true maps."""
+    wanted = {member for entry in entries for member in entry.members.values()}
+    data = {name: source.read(name) for name in source.names if name in wanted}
+    truths = {}
+    for split, name, members in entries:
+        for part in ("ir", "vi"):
+            yield f"{split}/{part}/{name}", data[members[part]]
+        ir, vi, crop = (gray_picture(source, members[part], data) for part in ("ir", "vi", "crop"))
+        part = find_part(crop, ir)
+        if not part.is_certain():
+            raise UserError(
+                f"{source.path}: {members['crop']} is not seen in {members['ir']} through a homography: "
+                f"{part.share:.0%} of {part.matches} matches agree, to {part.residual:.1f} px"
+            )
+        vi_size, ir_size, crop_size = ((picture.shape[1], picture.shape[0]) for picture in (vi, ir, crop))
+        vi_to_ir = part.matrix @ visible_to_crop(vi_size, crop_size)
+        truths[Path(name).stem] = Truth(vi_to_ir, vi_size, ir_size)
+    yield f"{entries[0].split}/{TRUTH}", truth_file(truths)
+
+
+def gray_picture(source: Source, member: str, data: dict[str, bytes]) -> np.ndarray:
+    """Decode the image ``member`` of the source to ``(H, W)`` uint8; UserError if it cannot be read."""
+    content = np.frombuffer(data[member], np.uint8)
+    picture = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
+    if picture is None:
+        raise UserError(f"{source.path}: {member} is not a readable image")
+    return picture
+
+
 def open_video(source: Source, member: str) -> cv2.VideoCapture:
     """Open a video of the source through a temporary file, since OpenCV cannot read from memory."""
     data = source.read(member)
@@ -158,10 +198,11 @@ def open_video(source: Source, member: str) -> cv2.VideoCapture:
     return video
 
 
-def lay_out(files: Iterable[tuple[str, bytes]], folder: Path, source: Path) -> Counter[str]:
-    """Write ``files`` (SPLIT/PART/NAME, bytes), check them all, and only then move them into ``folder``.
+def lay_out(files: Iterable[tuple[str, bytes]], folder: Path, source: Path, aligned: bool) -> Counter[str]:
+    """Write ``files`` (SPLIT/PART/NAME or SPLIT/truth.json, bytes), check them all, then move them into ``folder``.
 
-    Identical files in ``folder`` are kept. Returns the number of pairs of each split.
+    Identical files in ``folder`` are kept; the images of ``aligned`` pairs must have one size. Returns the number of
+    pairs of each split.
     """
     staging = folder / ".prepare"
     shutil.rmtree(staging, ignore_errors=True)  # left by an interrupted run
@@ -172,15 +213,18 @@ def lay_out(files: Iterable[tuple[str, bytes]], folder: Path, source: Path) -> C
         if not (path.is_file() and path.read_bytes() == data):
             path = staging / target
             write_bytes(path, data)
-        split, part, name = target.split("/")
+        targets.add(target)
+        split, *parts, name = target.split("/")
+        if name == TRUTH:
+            read_truth(path)
+            continue
         try:
-            pixels = read_label(path) if part == "label" else read_image(path)
+            pixels = read_label(path) if parts == ["label"] else read_image(path)
         except UserError as error:
             raise UserError(f"{source}: a bad file in it: {error}") from error
         size = "{} x {}".format(*pixels.shape[-2:])
-        if sizes.setdefault((split, name), size) != size:
+        if sizes.setdefault((split, name), size) != size and aligned:
             raise UserError(f"{source}: {target} has {size} pixels (height x width), its partner {sizes[split, name]}")
-        targets.add(target)
     publish(staging, folder, targets)
     return Counter(split for split, _ in sizes)
 
@@ -220,6 +264,16 @@ SETS = {
         recipe="rf_roadscene",
         licence="research use; cite Xu et al., AAAI 2020",
     ),
+    "roadscene_rig": PublicSet(
+        name="RoadScene",
+        url="https://github.com/hanna-xu/RoadScene/archive/refs/heads/master.zip",
+        folders={"ir": "infrared", "vi": "crop_HR_visible", "crop": "cropinfrared"},
+        plan=plan_by_lists,
+        produce=camera_pairs,
+        licence="research use; cite Xu et al., AAAI 2020",
+        splits=("rig",),
+        aligned=False,
+    ),
     "m3svd": PublicSet(
         name="M3SVD",
         url="https://github.com/Linfeng-Tang/M3SVD/archive/refs/heads/main.zip",
@@ -245,15 +299,19 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.root / public.name
     source = Source(fetch(args.source or public.url, args.root / "downloads", public.name))
     entries, left_out = public.plan(public, source)
-    pairs = lay_out(public.produce(source, entries), folder, source.path)
+    pairs = lay_out(public.produce(source, entries), folder, source.path, public.aligned)
     print(f"{folder}/")
     for split, count in sorted(pairs.items()):
         print(f"  {split:<6}{count:>6} pairs")
     if left_out:
-        print(f"left out: {left_out} (in neither list of {SPLITS.name}, or without a partner)")
+        print(f"left out: {left_out} (in no list of {SPLITS.name}, or without a partner)")
     print(f"licence:  {public.licence}")
-    command = f"python train.py --config configs/{public.recipe}.yaml --out runs/{public.recipe}"
-    print(f"next:     {command} --set {shlex.quote(f'data.root={args.root}')}{public.note}")
+    if public.recipe:
+        command = f"python train.py --config configs/{public.recipe}.yaml --out runs/{public.recipe}"
+        print(f"next:     {command} --set {shlex.quote(f'data.root={args.root}')}{public.note}")
+    else:
+        (split,) = public.splits
+        print(f"next:     python test.py --mode Reg --dataset_name {split} --data_root {shlex.quote(str(folder))}")
 
 
 if __name__ == "__main__":

@@ -62,11 +62,16 @@ def valid_mask(flow: Tensor, size: Sequence[int] | None = None) -> Tensor:
     ``size`` is the source's (height, width), by default the flow's. "Inside" means between the centres of the first and
     the last pixel, so that no zero from outside enters the bilinear interpolation.
     """
-    height, width = size or flow.shape[-2:]
-    position = pixel_grid(*flow.shape[-2:], like=flow) + flow
-    last = per_axis(width - 1, height - 1, like=flow)
-    inside = (position >= -_EDGE_TOLERANCE) & (position <= last + _EDGE_TOLERANCE)
-    return inside.all(dim=1, keepdim=True).to(flow.dtype)
+    return inside_mask(pixel_grid(*flow.shape[-2:], like=flow) + flow, size or flow.shape[-2:]).to(flow.dtype)
+
+
+def inside_mask(positions: Tensor, size: Sequence[int]) -> Tensor:
+    """Tell which pixel ``positions`` ``(B, 2, h, w)`` lie inside an image of ``size`` (height, width), as in
+    :func:`valid_mask`; ``(B, 1, h, w)``, bool.
+    """
+    last = per_axis(size[1] - 1, size[0] - 1, like=positions)
+    within = (positions >= -_EDGE_TOLERANCE) & (positions <= last + _EDGE_TOLERANCE)
+    return within.all(dim=1, keepdim=True)
 
 
 def central_rectangle(valid: Tensor) -> tuple[slice, slice]:
@@ -106,6 +111,16 @@ def content_mask(gray: Tensor) -> Tensor:
 def resize(image: Tensor, size: Sequence[int]) -> Tensor:
     """Resize ``image`` ``(B, C, H, W)`` to ``size`` (height, width), bilinear, with antialiasing when downsampling."""
     return F.interpolate(image, tuple(size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def resize_matrix(old: Sequence[int], new: Sequence[int]) -> Tensor:
+    """Return the map ``(3, 3)``, float64, from an image's pixels to those it has once it is resized (:func:`resize`).
+
+    The sizes ``old`` and ``new`` are (height, width). The edges of the frame stay in place, not the centres of its
+    outermost pixels.
+    """
+    x, y = new[1] / old[1], new[0] / old[0]
+    return torch.tensor([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]], dtype=torch.float64)
 
 
 def resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from kornia.geometry.linalg import transform_points
 from torch import Tensor
 
-from models.warping import pixel_grid, valid_mask
+from models.warping import pixel_grid, resize_matrix, valid_mask
 
 MODES = ("nearest", "bilinear", "bicubic")
 _FIXED_POINT_ROUNDS = 30
@@ -44,10 +44,7 @@ class Transform:
     @staticmethod
     def of_frames(vi_size: tuple[int, int], ir_size: tuple[int, int]) -> "Transform":
         """Fit IR's frame to VI's, edge to edge; the identity for files of one size."""
-        (vi_width, vi_height), (ir_width, ir_height) = vi_size, ir_size
-        x, y = ir_width / vi_width, ir_height / vi_height
-        rows = [[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]]
-        return Transform(torch.tensor(rows, dtype=torch.float64), vi_size, ir_size, source="frames")
+        return Transform(resize_matrix(vi_size[::-1], ir_size[::-1]), vi_size, ir_size, source="frames")
 
     def to_ir(self, points: Tensor) -> Tensor:
         """Where ``points`` ``(N, 2)`` of VI lie in IR, ``(N, 2)``, float64."""

@@ -1,9 +1,12 @@
 """The test-set maker: files that depend on seed and name only, a true flow, and no band where none is wanted."""
 
+import json
+
 import pytest
 import torch
 
 from datasets import deformation, paired
+from datasets.cameras import unlike_cameras
 from datasets.make_test_set import main
 from models.warping import central_rectangle, valid_mask, warp
 from utils.errors import UserError
@@ -85,3 +88,55 @@ def test_a_deformation_that_leaves_nothing(monkeypatch, aligned):
     monkeypatch.setattr(deformation, "true_displacement", lambda name, size, seed: torch.full((1, 2, *size), 1e4))
     with pytest.raises(UserError, match="a: .*no central rectangle; choose another seed"):
         make(aligned, "root", "--band", "none")
+
+
+# Unlike cameras
+
+
+def test_camera_sets_read_back(aligned):
+    folder = make(aligned, "root", "--cameras")
+    assert sorted(path.name for path in folder.iterdir()) == ["ir", "truth.json", "vi"]
+    made, source = paired.test_set(aligned / "root", "S"), paired.PairedFolders(aligned / "ir", aligned / "vi")
+    assert made.names == source.names and made.has_vi_to_ir and not made.has_flow
+    for test, pair in zip(made, source):
+        expected = unlike_cameras(pair, 0)
+        assert torch.equal(test.vi, pair.vi) and torch.allclose(test.vi_to_ir, expected.vi_to_ir)
+        assert (test.ir - expected.ir).abs().max() < 0.51 / 255
+
+
+def test_the_cameras_follow_the_options(aligned):
+    options = ("--cameras", "--sensors", "64x48", "--view", "0.5", "0.5", "--rotation", "0", "--tilt", "0")
+    make(aligned, "root", *options)
+    for pair in paired.test_set(aligned / "root", "S"):
+        assert pair.ir.shape == (1, 48, 64)
+        scale = 64 / (0.5 * SIZE[1])
+        assert torch.allclose(pair.vi_to_ir[:2, :2], torch.eye(2, dtype=torch.float64) * scale)
+
+
+def test_a_part_of_a_camera_set_is_the_same(aligned):
+    whole = contents(make(aligned, "one", "--cameras"))
+    for modality in ("ir", "vi"):
+        (aligned / modality / "a.png").unlink()
+    write_image(aligned / "ir" / "b.png", torch.rand(1, 50, 80))
+    with pytest.raises(UserError, match="b: the images differ in size"):
+        make(aligned, "two", "--cameras")
+    part = contents(aligned / "two" / "S" / "test")
+    truth, all_truths = json.loads(part.pop("truth.json")), json.loads(whole["truth.json"])
+    assert truth == {"c": all_truths["c"]} and part == {name: whole[name] for name in ("ir/c.png", "vi/c.png")}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--cameras", "--band", "none"),
+        ("--rotation", "20"),
+        ("--cameras", "--view", "0.5", "1.5"),
+        ("--cameras", "--tilt", "0.5"),
+        ("--cameras", "--sensors", "640"),
+        ("--cameras", "--sensors", "0x48"),
+    ],
+)
+def test_options_that_make_no_camera_are_refused(aligned, options):
+    with pytest.raises(SystemExit) as ended:
+        make(aligned, "root", *options)
+    assert ended.value.code == 2 and not (aligned / "root").exists()

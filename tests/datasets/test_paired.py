@@ -1,5 +1,7 @@
 """Paired folders and the layouts of the test sets."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import torch
 
 from datasets import paired
 from datasets.paired import PairedFolders, read_flow, read_label
-from models.warping import flow_to_grid
+from datasets.truth import Truth, read_truth, truth_file
+from models.warping import flow_to_grid, resize
 from utils.errors import UserError
 
 
@@ -132,3 +135,91 @@ def test_bad_labels_are_named(tmp_path):
     write(tmp_path / "ir" / "b.png")
     with pytest.raises(UserError, match="label: no label image for b"):
         PairedFolders(tmp_path / "ir", tmp_path / "vi", label=tmp_path / "label")
+
+
+VI_TO_IR = torch.tensor([[0.5, 0.01, 2.0], [-0.02, 0.6, 1.0], [1e-4, 0.0, 1.0]], dtype=torch.float64)
+
+
+def write_camera_pair(folder, name="a"):
+    write(folder / "ir" / f"{name}.png", size=(20, 30))
+    write(folder / "vi" / f"{name}.jpg", channels=3)
+    (folder / "truth.json").write_bytes(truth_file({name: Truth(VI_TO_IR, (40, 32), (30, 20))}))
+    return folder / "truth.json"
+
+
+@pytest.mark.parametrize("layout", ["rig/test", "rig"])
+def test_camera_sets_carry_the_true_map(tmp_path, layout):
+    write_camera_pair(tmp_path / layout)
+    pairs = paired.test_set(tmp_path, "rig")
+    assert pairs.has_vi_to_ir and not pairs.has_flow
+    assert torch.equal(pairs[0].vi_to_ir, VI_TO_IR) and pairs[0].ir.shape == (1, 20, 30)
+    folder = tmp_path / layout
+    plain = PairedFolders(folder / "ir", folder / "vi")
+    assert not plain.has_vi_to_ir and plain[0].vi_to_ir is None
+
+
+def test_a_folder_without_a_truth_is_no_test_set(tmp_path):
+    write_camera_pair(tmp_path / "rig").unlink()
+    with pytest.raises(UserError, match="rig/test: no such folder"):
+        paired.test_set(tmp_path, "rig")
+
+
+def test_the_true_map_follows_a_resize(tmp_path):
+    write_camera_pair(tmp_path / "rig" / "test")
+    pair = paired.test_set(tmp_path, "rig")[0]
+    resized = pair.in_vi_frame()
+    assert resized.ir.shape == (1, 32, 40)
+    # A ramp, resized, has at the new place of a point the value that it had at the old one.
+    point = torch.tensor([10.0, 7.0, 1.0], dtype=torch.float64)
+    (x, y, w), (x_new, y_new, w_new) = pair.vi_to_ir @ point, resized.vi_to_ir @ point
+    ramp = torch.arange(30.0).expand(1, 1, 20, 30)
+    row = resize(ramp, (32, 40))[0, 0, 16]
+    left = int(x_new / w_new)
+    share = float(x_new / w_new) - left
+    assert float((1 - share) * row[left] + share * row[left + 1]) == pytest.approx(float(x / w), abs=1e-4)
+    assert float(y_new / w_new) == pytest.approx((float(y / w) + 0.5) * 32 / 20 - 0.5)
+
+
+def test_a_truth_survives_its_file(tmp_path):
+    (tmp_path / "truth.json").write_bytes(truth_file({"a": Truth(2 * VI_TO_IR, (40, 32), (30, 20))}))
+    truth = read_truth(tmp_path / "truth.json")["a"]
+    assert torch.allclose(truth.vi_to_ir, VI_TO_IR) and truth.vi_to_ir.dtype == torch.float64
+    assert truth.vi_size == (40, 32) and truth.ir_size == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda entry: entry.pop("vi_to_ir"), "the entry of a needs vi_to_ir"),
+        (lambda entry: entry.update(vi_size=40), "the entry of a needs vi_to_ir .*vi_size and ir_size"),
+        (lambda entry: entry.update(vi_size=[40, 32, 3]), "the entry of a needs"),
+        (lambda entry: entry.update(vi_to_ir=[[1, 0], [0, 1]]), "vi_to_ir of a is not a 3x3 matrix"),
+        (lambda entry: entry.update(vi_to_ir=[[0] * 3] * 3), "vi_to_ir of a is not a 3x3 matrix that can be inverted"),
+        (lambda entry: entry.update(vi_to_ir=[[float("nan")] * 3] * 3), "vi_to_ir of a is not a 3x3 matrix"),
+    ],
+)
+def test_bad_entries_of_a_truth_are_named(tmp_path, change, message):
+    path = write_camera_pair(tmp_path / "rig")
+    entries = json.loads(path.read_text())
+    change(entries["a"])
+    path.write_text(json.dumps(entries))
+    with pytest.raises(UserError, match=f"rig/truth.json: {message}"):
+        paired.test_set(tmp_path, "rig")
+
+
+def test_a_truth_that_does_not_fit_the_images_is_named(tmp_path):
+    path = write_camera_pair(tmp_path / "rig")
+    folders = tmp_path / "rig" / "ir", tmp_path / "rig" / "vi"
+    path.write_bytes(truth_file({"a": Truth(VI_TO_IR, (40, 32), (31, 20))}))
+    with pytest.raises(UserError, match="truth.json: ir_size of a is 31x20, but its image 30x20"):
+        PairedFolders(*folders, truth=path)[0]
+    path.write_bytes(truth_file({"b": Truth(VI_TO_IR, (40, 32), (30, 20))}))
+    with pytest.raises(UserError, match="truth.json: no entry for a$"):
+        PairedFolders(*folders, truth=path)
+    for content in ("[]", "{", "\xff"):
+        path.write_text(content, encoding="latin-1")
+        with pytest.raises(UserError, match="truth.json: (holds no entries|not a readable JSON file)"):
+            PairedFolders(*folders, truth=path)
+    path.unlink()
+    with pytest.raises(UserError, match="truth.json: no such file"):
+        PairedFolders(*folders, truth=path)

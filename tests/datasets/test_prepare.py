@@ -13,6 +13,7 @@ from PIL import Image
 
 from datasets import prepare
 from datasets.paired import PairedFolders
+from datasets.paired import test_set as camera_set
 from utils.errors import UserError, run
 
 SIZE = (32, 24)
@@ -57,6 +58,36 @@ def roadscene(tmp_path, monkeypatch):
     lists.mkdir()
     (lists / "RoadScene_train.txt").write_text("# a comment\nFLIR_0.jpg\nFLIR_2.jpg\nFLIR_5.jpg\n")
     (lists / "RoadScene_val.txt").write_text("FLIR_1.jpg\nFLIR_6.jpg\n")
+    monkeypatch.setattr(prepare, "SPLITS", lists)
+    return folder
+
+
+# From pixels of the thermal crop to those of the whole thermal frame.
+CROP_TO_WHOLE = np.array([[1.1, 0.03, 30.0], [-0.02, 1.2, 20.0], [1e-4, -5e-5, 1.0]])
+CROP, VISIBLE, WHOLE = (201, 141), (501, 351), (320, 256)  # width, height; VISIBLE has a reduction of 2.5
+
+
+def write_gray(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path, quality=95)
+
+
+@pytest.fixture
+def two_cameras(tmp_path, monkeypatch):
+    """A clone of a small RoadScene whose thermal crops are seen in the whole frames; of 3 pairs 2 are listed."""
+    folder, lists = tmp_path / "RoadScene", tmp_path / "splits"
+    for index in range(3):
+        coarse, fine = (np.random.default_rng(seed).uniform(0, 255, (n, n)) for seed, n in ((index, 20), (9, 80)))
+        scenes = [
+            cv2.resize(noise.astype(np.float32), WHOLE, interpolation=cv2.INTER_CUBIC) for noise in (coarse, fine)
+        ]
+        whole = np.clip(0.6 * scenes[0] + 0.4 * scenes[1], 0, 255)
+        crop = cv2.warpPerspective(whole, CROP_TO_WHOLE, CROP, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+        write_gray(folder / "infrared" / f"FLIR_{index}.jpg", whole)
+        write_gray(folder / "cropinfrared" / f"FLIR_{index}.jpg", crop.clip(0, 255))
+        write_picture(folder / "crop_HR_visible" / f"FLIR_{index}.jpg", index, 3, VISIBLE)
+    lists.mkdir()
+    (lists / "RoadScene_rig.txt").write_text("# a comment\nFLIR_0.jpg\nFLIR_2.jpg\n")
     monkeypatch.setattr(prepare, "SPLITS", lists)
     return folder
 
@@ -170,7 +201,7 @@ def test_roadscene_leaves_the_excluded_pairs_out(tmp_path, roadscene, capsys):
         assert names(root, "val", part) == ["FLIR_1.jpg", "FLIR_6.jpg"]
         assert (root / "val" / part / "FLIR_6.jpg").read_bytes() == (roadscene / folder / "FLIR_6.jpg").read_bytes()
     assert not [path for path in root.rglob("*") if path.name in ("FLIR_3.jpg", "FLIR_4.jpg", "test")]
-    assert "left out: 2 (in neither list" in capsys.readouterr().out
+    assert "left out: 2 (in no list" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name, train, val", (("RoadScene", 170, 19), ("M3SVD", 23, 5)))
@@ -210,7 +241,7 @@ def test_m3svd_frames(tmp_path, m3svd, capsys):
         with Image.open(root / "train" / "vi" / f"va_{index:04d}.png") as vi:
             red, green, blue = np.asarray(vi).reshape(-1, 3).mean(0)
             assert vi.mode == "RGB" and abs(green - 5 * index) < 4 and red < 4 and blue < 4
-    assert "left out: 2 (in neither list of splits, or without a partner)" in capsys.readouterr().out  # d and c
+    assert "left out: 2 (in no list of splits, or without a partner)" in capsys.readouterr().out  # d and c
 
 
 def test_the_default_source_is_fetched_once(tmp_path, msrs, monkeypatch):
@@ -222,6 +253,40 @@ def test_the_default_source_is_fetched_once(tmp_path, msrs, monkeypatch):
     prepare.main(command)
     assert contents(tmp_path / "data" / "MSRS") == expected_msrs(msrs)
     assert [path.suffix for path in (tmp_path / "data" / "downloads").iterdir()] == [".gz"]
+
+
+def test_roadscene_rig_with_the_true_maps(tmp_path, two_cameras, capsys):
+    root = tmp_path / "data"
+    prepare.main(["roadscene_rig", "--root", str(root), "--source", str(two_cameras)])
+    folder = root / "RoadScene" / "rig"
+    assert sorted(path.name for path in folder.iterdir()) == ["ir", "truth.json", "vi"]
+    for part, source in (("ir", "infrared"), ("vi", "crop_HR_visible")):
+        assert contents(folder / part) == {
+            name: (two_cameras / source / name).read_bytes() for name in ("FLIR_0.jpg", "FLIR_2.jpg")
+        }
+    pairs = camera_set(root / "RoadScene", "rig")
+    assert pairs.names == ["FLIR_0", "FLIR_2"]
+    # Pixel i of the visible crop lies at (i - 0.5) / 2.5 + 0.5 of the thermal one.
+    points = np.mgrid[0:501:50, 0:351:50].reshape(2, 1, -1).T.astype(float)
+    expected = cv2.perspectiveTransform((points - 0.5) / 2.5 + 0.5, CROP_TO_WHOLE)
+    for pair in pairs:
+        assert pair.ir.shape[-2:] == WHOLE[::-1] and pair.vi.shape[-2:] == VISIBLE[::-1]
+        found = cv2.perspectiveTransform(points, pair.vi_to_ir.numpy())
+        assert np.abs(found - expected).max() < 0.25
+    printed = capsys.readouterr().out
+    assert re.search(r"rig +2 pairs\nleft out: 1 ", printed)
+    assert f"next:     python test.py --mode Reg --dataset_name rig --data_root {root / 'RoadScene'}\n" in printed
+
+
+def test_roadscene_rig_stands_beside_the_aligned_pairs(tmp_path, two_cameras):
+    root = tmp_path / "data"
+    write_picture(root / "RoadScene" / "train" / "ir" / "FLIR_3.jpg", 0, 1)
+    command = ["roadscene_rig", "--root", str(root), "--source", str(two_cameras)]
+    prepare.main(command)
+    before = contents(root)
+    (root / "RoadScene" / "rig" / "truth.json").write_text("{}")
+    prepare.main(command)
+    assert contents(root) == before and "RoadScene/train/ir/FLIR_3.jpg" in before
 
 
 # Bad sources
@@ -282,6 +347,22 @@ def test_bad_pictures(tmp_path, msrs):
         path.write_bytes(good)
     prepare.main(["msrs", "--root", str(tmp_path / "data"), "--source", str(msrs)])
     assert contents(tmp_path / "data" / "MSRS") == expected_msrs(msrs)  # and nothing of the attempts
+
+
+def test_bad_thermal_crops(tmp_path, two_cameras):
+    crop = two_cameras / "cropinfrared" / "FLIR_2.jpg"
+    write_picture(crop, 7, 1, CROP)
+    message = (
+        "cropinfrared/FLIR_2.jpg is not seen in infrared/FLIR_2.jpg through a homography: [0-9]+% of [0-9]+ matches"
+    )
+    refused("roadscene_rig", two_cameras, tmp_path / "data", message)
+    write_gray(crop, np.full(CROP[::-1], 90))
+    refused("roadscene_rig", two_cameras, tmp_path / "data", "not seen in .*: 0% of 0 matches")
+    for content in (b"", b"no picture"):
+        crop.write_bytes(content)
+        refused("roadscene_rig", two_cameras, tmp_path / "data", "cropinfrared/FLIR_2.jpg is not a readable image")
+    crop.unlink()
+    refused("roadscene_rig", two_cameras, tmp_path / "data", "cropinfrared lacks FLIR_2.jpg")
 
 
 def test_bad_videos(tmp_path, m3svd):

@@ -1,6 +1,7 @@
 """Scoring of result folders: tables with the right marks, and bad files named while the rest is scored."""
 
 import csv
+import shutil
 import sys
 
 import cv2
@@ -10,12 +11,15 @@ import scipy.io
 import torch
 
 import evaluate
+from datasets.truth import Truth, truth_file
+from models.registration.transform import Transform
 from models.warping import flow_to_grid, warp
 from utils.errors import UserError, run
 from utils.figures.curves import cumulative_curves, trade_off
 from utils.figures.tables import direction, latex, markdown, metric_columns, summarise
 from utils.files.images import read_image, write_image
 from utils.metrics.alignment import alignment_metrics
+from utils.metrics.cameras import map_positions
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, gray_levels
 from utils.metrics.registration import registration_metrics
 
@@ -216,6 +220,91 @@ def test_flows_alone_without_a_true_flow_are_refused(deformed):
     (deformed / "ours" / "registered").rmdir()
     with pytest.raises(UserError, match="holds flows only"):
         evaluate.open_results(f"ours={deformed / 'ours'}", has_true_flow=False)
+
+
+# Unlike cameras: IR has another size, and of VI's pixels x the partner is at 2 x + 10 (2 y).
+DOUBLED = torch.tensor([[2, 0, 10], [0, 2, 0], [0, 0, 1]], dtype=torch.float64)
+IR_SIZE = (100, 130)
+
+
+def shifted(dx):
+    """A map that is off by ``dx`` px of VI."""
+    return DOUBLED @ torch.tensor([[1, 0, dx], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+
+
+@pytest.fixture
+def cameras(data):
+    """The same VI images with an IR camera of another size, and the transforms and maps of two methods."""
+    folder = data / "root" / "rig" / "test"
+    sizes = (SIZE[1], SIZE[0]), (IR_SIZE[1], IR_SIZE[0])
+    for name, error in (("a", 0.25), ("b", 0.5)):
+        write_image(folder / "vi" / f"{name}.png", texture(0, channels=3))
+        write_image(folder / "ir" / f"{name}.png", torch.rand(1, *IR_SIZE))
+        Transform(shifted(error), *sizes, accepted=name == "a").save(data / "ours" / "transform" / f"{name}.json")
+        (data / "theirs" / "flow").mkdir(exist_ok=True, parents=True)
+        positions = map_positions(shifted(1.0), SIZE).float().numpy()
+        np.savez(data / "theirs" / "flow" / f"{name}.npz", map_vi2ir=positions)
+    (folder / "truth.json").write_bytes(truth_file({name: Truth(DOUBLED, *sizes) for name in "ab"}))
+    return data
+
+
+def score_cameras(data, *methods):
+    options = ["--dataset_name", "rig", "--data_root", str(data / "root"), "--out", str(data / "out"), "--workers", "1"]
+    evaluate.main([*options, "--results", *(f"{name}={data / name}" for name in methods)])
+
+
+def test_unlike_cameras_are_scored_by_their_transforms_and_maps(cameras):
+    write_image(cameras / "ours" / "fused" / "a.png", texture(0))  # there is no aligned IR to score it against
+    score_cameras(cameras, "ours", "theirs")
+    given, ours, theirs = read(cameras / "out" / "summary.csv")
+    assert [row["method"] for row in (given, ours, theirs)] == ["as given", "ours", "theirs"]
+    scale = 640 / SIZE[1]
+    assert float(ours["error_640"]) == pytest.approx(0.375 * scale) and float(ours["within_3px"]) == 0.5
+    assert float(ours["AUC_10px"]) == pytest.approx(((1 - 0.025 * scale) + (1 - 0.05 * scale)) / 2)
+    assert float(ours["accepted"]) == 0.5 and float(ours["accepted_worst_640"]) == pytest.approx(0.25 * scale)
+    assert float(ours["accepted_beyond_10px"]) == 0
+    assert float(theirs["median_640"]) == pytest.approx(scale, rel=1e-4) and theirs["accepted"] == ""
+    assert float(given["error_640"]) > scale and "MI" not in given and not (cameras / "out" / "trade_off.png").exists()
+    rows = read(cameras / "out" / "per_image.csv")
+    assert [(row["method"], row["name"]) for row in rows] == [
+        (method, name) for method in ("as given", "ours", "theirs") for name in "ab"
+    ]
+    assert [row["accepted"] for row in rows] == ["", "", "1.0", "0.0", "", ""]
+    assert "| within_3px ↑ |" in (cameras / "out" / "summary.md").read_text()
+
+
+def test_bad_transforms_and_maps_are_named(cameras):
+    folder = cameras / "ours" / "transform"
+    Transform(DOUBLED, SIZE, IR_SIZE).save(folder / "a.json")
+    (folder / "b.json").write_text("{}")
+    flows = cameras / "theirs" / "flow"
+    np.savez(flows / "a.npz", flow_ir2vi=np.zeros((2, *SIZE)))
+    np.savez(flows / "b.npz", map_vi2ir=np.zeros((2, *IR_SIZE)))
+    with pytest.raises(UserError) as error:
+        score_cameras(cameras, "ours", "theirs")
+    lines = str(error.value).split("\nerror: ")
+    assert len(lines) == 4
+    assert "transform/a.json: vi_size and ir_size are not those of the data set's images" in lines[0]
+    assert "flow/a.npz: not a readable .npz file with the key 'map_vi2ir'" in lines[1]
+    assert "transform/b.json: not a transform" in lines[2]
+    assert "flow/b.npz: map_vi2ir has shape (2, 100, 130), not (2, 48, 56)" in lines[3]
+
+
+def test_images_alone_of_unlike_cameras_are_refused(cameras):
+    with pytest.raises(UserError, match="copy: no transform/ or flow/ in it; images of unlike cameras"):
+        score_cameras(cameras, "copy")
+    write_image(cameras / "images" / "fused" / "a.png", texture(0))
+    with pytest.raises(UserError, match="images: no transform/ or flow/ in it"):
+        score_cameras(cameras, "images")
+
+
+def test_transforms_of_other_pairs_are_left_alone(cameras):
+    shutil.copytree(cameras / "copy", cameras / "ours" / "fused")
+    score(cameras, f"ours={cameras / 'ours'}", metrics="SSIM")
+    assert list(read(cameras / "out" / "summary.csv")[0]) == ["method", "images", "SSIM"]
+    shutil.rmtree(cameras / "ours" / "fused")
+    with pytest.raises(UserError, match="holds transforms only, and the data set has no true map"):
+        score(cameras, f"ours={cameras / 'ours'}")
 
 
 def test_alignment_measures():

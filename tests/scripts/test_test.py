@@ -14,8 +14,11 @@ import scipy.io
 import torch
 
 import test as test_script
+from datasets.cameras import Cameras, unlike_cameras
 from datasets.deformation import TEST, random_deformation
+from datasets.paired import Pair
 from datasets.toy import toy_scene
+from datasets.truth import Truth, truth_file
 from models import SuperFusion, load_model
 from models.deploy.inference import SMALLEST_TILE
 from models.warping import flow_to_grid, warp
@@ -101,6 +104,42 @@ def test_modes_read_the_right_infrared_image(checkpoint, data_root, tmp_path):
     assert (read_image(tmp_path / "reg" / "registered" / "00001N.png") - registered).abs().max() < 0.003
     assert not (tmp_path / "fusion" / "registered").exists() and not (tmp_path / "reg" / "fused").exists()
     assert "registration" not in json.loads((tmp_path / "fusion" / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def camera_root(tmp_path_factory):
+    """Two small scenes as two unlike cameras see them."""
+    root = tmp_path_factory.mktemp("cameras")
+    truths = {}
+    for seed, name in enumerate("ab"):
+        scene = toy_scene(seed, 64, 96)
+        pair = unlike_cameras(Pair(name, scene.ir, scene.vi), 0, Cameras(sensors=((72, 60),)))
+        write_image(root / "S" / "test" / "ir" / f"{name}.png", pair.ir)
+        write_image(root / "S" / "test" / "vi" / f"{name}.png", pair.vi)
+        truths[name] = Truth(pair.vi_to_ir, (96, 64), (72, 60))
+    (root / "S" / "test" / "truth.json").write_bytes(truth_file(truths))
+    return root
+
+
+def test_pairs_of_unlike_cameras_are_scored_by_their_true_map(camera_root, tmp_path, capsys):
+    arguments = ("--dataset_name", "S", "--data_root", camera_root, "--mode", "Reg", "--registrar", "none")
+    run_test(tmp_path / "nowhere.pth", tmp_path / "out", *arguments)
+    cameras = json.loads((tmp_path / "out" / "summary.json").read_text())["registration"]["cameras"]
+    assert {"error_640", "median_640", "within_3px", "within_20px", "AUC_10px", "AUC_20px"} <= cameras["after"].keys()
+    # Without a registrar the frames stay fitted to each other.
+    assert cameras["before"] == pytest.approx(cameras["after"], rel=1e-4) and cameras["before"]["error_640"] > 10
+    rows = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open()))
+    mean = sum(float(row["error_640_after"]) for row in rows) / 2
+    assert mean == pytest.approx(cameras["after"]["error_640"])
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith("   cameras:  median_640 ") and "within_10px" in line
+
+
+def test_fused_images_of_unlike_cameras_have_no_metrics(camera_root, tmp_path):
+    arguments = ("--dataset_name", "S", "--data_root", camera_root, "--metrics", "SSIM", "--mode", "Reg")
+    with pytest.raises(UserError, match="--metrics: the images of two unlike cameras are not aligned"):
+        run_test(tmp_path / "nowhere.pth", tmp_path / "out", *arguments, "--registrar", "none")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_old_name_of_the_folder_is_taken_with_a_note(checkpoint, data_root, tmp_path, capsys):

@@ -10,7 +10,9 @@ from datasets.sample import SamplePairs
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--dataset_name`` with ``--data_root``, and ``--ir`` with ``--vi`` and ``--label``."""
     parser.add_argument("--dataset_name", help="a test set below --data_root, such as MSRS or RoadScene")
-    parser.add_argument("--data_root", type=Path, help="holds NAME/test/{ir,vi,...} or the authors' test/NAME/")
+    parser.add_argument(
+        "--data_root", type=Path, help="holds NAME/test/{ir,vi,...}, the authors' test/NAME/ or NAME/truth.json"
+    )
     parser.add_argument("--ir", type=Path, help="an infrared image, or a folder of them")
     parser.add_argument("--vi", type=Path, help="a visible image, or a folder of them")
     parser.add_argument("--label", type=Path, help="class maps (8-bit PNG) of --vi, for segmentation")

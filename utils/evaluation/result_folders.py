@@ -9,46 +9,59 @@ import torch
 from torch import Tensor
 
 from datasets.paired import images_by_stem
+from models.registration.transform import Transform
 from utils.errors import UserError
 
-KINDS = ("fused", "registered", "flow", "seg")
+KINDS = ("fused", "registered", "flow", "transform", "seg")
 # Kinds of files other than images -> (their content, the reference data that scoring requires).
-REFERENCES = {"flow": ("flows", "true flow"), "seg": ("class maps", "labels")}
+REFERENCES = {"flow": ("flows", "true flow"), "transform": ("transforms", "true map"), "seg": ("class maps", "labels")}
+_SUFFIX = {"flow": ".npz", "transform": ".json"}
 
 
 @dataclass(frozen=True)
 class Results:
-    """The files of one method: per kind ("fused", "flow", "registered", "seg"), the paths by stem."""
+    """The files of one method: per kind (one of :data:`KINDS`), the paths by stem."""
 
     method: str
     files: dict[str, dict[str, Path]]
 
 
 def open_results(
-    assignment: str, has_true_flow: bool, has_label: bool = False, kinds: Sequence[str] = KINDS
+    assignment: str,
+    has_true_flow: bool,
+    has_label: bool = False,
+    kinds: Sequence[str] = KINDS,
+    has_true_map: bool = False,
 ) -> Results:
     """Find the files of ``NAME=DIR``, of these ``kinds``, that can be scored against the data set.
 
-    Registered images are used only if there are no flows that can be scored.
+    Registered images are used only if there are no flows that can be scored. Of pairs of unlike cameras, which have a
+    true map and are not aligned, transforms are used, or flows if there are none, and no images but class maps.
     """
     method, separator, folder = assignment.partition("=")
     if not (method and separator and folder):
         raise UserError(f"--results {assignment}: write NAME=DIR")
     folder = Path(folder)
     parts = {kind: folder / kind for kind in kinds if (folder / kind).is_dir()}
+    if has_true_map:
+        parts = {kind: path for kind, path in parts.items() if kind not in ("fused", "registered")}
+        if not parts:
+            raise UserError(f"{folder}: no transform/ or flow/ in it; images of unlike cameras cannot be scored")
     if not parts:
         return Results(method, {"fused": images_by_stem(folder)})
-    known = {"flow": has_true_flow, "seg": has_label}
+    known = {"flow": has_true_flow or has_true_map, "transform": has_true_map, "seg": has_label}
     unscored = [REFERENCES[kind] for kind in REFERENCES if not known[kind] and parts.pop(kind, None)]
     if not parts:
         content, reference = (" or ".join(words) for words in zip(*unscored))
         raise UserError(f"{folder}: holds {content} only, and the data set has no {reference} to score them against")
     if "flow" in parts:
         parts.pop("registered", None)
-    flow = parts.pop("flow", None)
+    if "transform" in parts:
+        parts.pop("flow", None)
+    suffixed = {kind: parts.pop(kind) for kind in _SUFFIX if kind in parts}
     files = {kind: images_by_stem(path) for kind, path in parts.items()}
-    if flow:
-        files["flow"] = {path.stem: path for path in flow.glob("*.npz")}
+    for kind, path in suffixed.items():
+        files[kind] = {file.stem: file for file in path.glob(f"*{_SUFFIX[kind]}")}
     return Results(method, files)
 
 
@@ -65,10 +78,20 @@ def missing_files(results: Results, names: list[str]) -> list[str]:
     return lines
 
 
-def read_estimated_flow(path: Path) -> Tensor:
-    """Read ``flow_ir2vi`` ``(2, H, W)`` in pixels from a file of ``test.py --save_flow``."""
+def read_estimated_flow(path: Path, key: str = "flow_ir2vi") -> Tensor:
+    """Read ``flow_ir2vi`` or ``map_vi2ir`` ``(2, H, W)`` in pixels from a file of ``test.py --save_flow``."""
     try:
         with np.load(path) as content:
-            return torch.from_numpy(content["flow_ir2vi"].astype(np.float32))
+            return torch.from_numpy(content[key].astype(np.float32))
     except Exception as error:  # NumPy raises half a dozen unrelated kinds for a damaged file
-        raise UserError(f"{path}: not a readable .npz file with the key 'flow_ir2vi'") from error
+        raise UserError(f"{path}: not a readable .npz file with the key {key!r}") from error
+
+
+def read_transform(path: Path) -> Transform:
+    """Read a transform that ``test.py`` wrote; UserError if it cannot be read."""
+    try:
+        return Transform.load(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

@@ -10,15 +10,19 @@ from tqdm import tqdm
 
 from datasets.paired import Pair, PairSet
 from utils.errors import UserError
-from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow
+from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow, read_transform
 from utils.figures.curves import cumulative_curves, trade_off
 from utils.figures.tables import latex, markdown, summarise
 from utils.files.images import read_image
 from utils.files.results import write_csv
 from utils.files.writing import write_bytes
 from utils.metrics.alignment import alignment_metrics
+from utils.metrics.cameras import camera_metrics, fitted_frames, summarise_accepted, summarise_errors
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
 from utils.metrics.registration import registration_metrics
+
+# The row of unlike cameras before registration, with IR's frame scaled onto VI's.
+AS_GIVEN = "as given"
 
 
 def metric_names(choice: str, paper_scale: bool = False) -> tuple[str, ...]:
@@ -37,7 +41,9 @@ def in_summary(kind: str, metrics: tuple[str, ...]) -> bool:
 
 
 def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> dict[str, float]:
-    """Score one result file of ``kind``; returns values by column."""
+    """Score one result file of ``kind``; returns values by column. ``pair`` is in VI's frame but for a true map."""
+    if pair.vi_to_ir is not None:
+        return score_map(kind, path, pair)
     if kind == "fused":
         return fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(read_image(path)), metrics)
     if kind == "flow":
@@ -47,16 +53,41 @@ def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> d
     return {f"{name}_{when}": value for when, values in scores.items() for name, value in values.items()}
 
 
+def score_map(kind: str, path: Path, pair: Pair) -> dict[str, float]:
+    """Score a transform, or the ``map_vi2ir`` of a flow file, against the true map; returns values by column."""
+    (vi_height, vi_width), ir_size = pair.vi.shape[-2:], pair.ir.shape[-2:]
+    decision = {}
+    if kind == "transform":
+        transform = read_transform(path)
+        if (*transform.vi_size, *transform.ir_size) != (vi_width, vi_height, ir_size[1], ir_size[0]):
+            raise ValueError("vi_size and ir_size are not those of the data set's images")
+        positions, decision = transform.map_vi2ir(), {"accepted": float(transform.accepted)}
+    else:
+        positions = read_estimated_flow(path, "map_vi2ir")
+        if positions.shape != (2, vi_height, vi_width):
+            raise ValueError(f"map_vi2ir has shape {tuple(positions.shape)}, not {(2, vi_height, vi_width)}")
+    return camera_metrics(positions, pair.vi_to_ir, ir_size) | decision
+
+
 def score_pair(
     pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], index: int
 ) -> tuple[list[dict], list[str]]:
-    """Score all methods on one pair; returns a row for each method and a line for each file that failed."""
+    """Score all methods on one pair; returns a row for each method and a line for each file that failed.
+
+    A pair with a true map adds a row "as given", before registration.
+    """
     name = pairs.names[index]
     try:
-        pair = pairs[index].in_vi_frame()
+        pair = pairs[index]
+        if pair.vi_to_ir is None:
+            pair = pair.in_vi_frame()
+            rows = []
+        else:
+            frames = fitted_frames(pair.vi.shape[-2:], pair.ir.shape[-2:])
+            rows = [{"method": AS_GIVEN, "name": name} | camera_metrics(frames, pair.vi_to_ir, pair.ir.shape[-2:])]
     except (UserError, ValueError) as error:
         return [], [str(error) if isinstance(error, UserError) else f"{name}: {error}"]
-    rows, problems = [], []
+    problems = []
     for results in methods:
         row = {}
         for kind, files in results.files.items():
@@ -86,8 +117,20 @@ def score_all(
         with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             scored = list(bar(pool.map(score, range(len(pairs)))))
     rows = [row for pair_rows, _ in scored for row in pair_rows]
-    order = {results.method: rank for rank, results in enumerate(methods)}
+    order = {method: rank for rank, method in enumerate([AS_GIVEN, *(results.method for results in methods)])}
     return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines in scored for line in lines]
+
+
+def camera_summary(method: str, rows: list[dict]) -> dict[str, float | None]:
+    """Summarise the errors of a ``method`` on unlike cameras, and those of the pairs it accepted; empty without any."""
+    own = [row for row in rows if row["method"] == method and "error_640" in row]
+    if not own:
+        return {}
+    errors = [row["error_640"] for row in own]
+    summary = summarise_errors(errors)
+    if all("accepted" in row for row in own):
+        summary |= summarise_accepted(errors, [row["accepted"] > 0 for row in own])
+    return summary
 
 
 def score_methods(
@@ -99,13 +142,14 @@ def score_methods(
     if any(in_summary(kind, metrics) for results in methods for kind in results.files):
         rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)))
     if rows:
-        summary = summarise(rows)
+        means = summarise(rows)
+        summary = [line | camera_summary(line["method"], rows) for line in means]
         write_csv(out / "per_image.csv", rows)
         write_csv(out / "summary.csv", summary)
         write_bytes(out / "summary.md", markdown(summary).encode())
         write_bytes(out / "summary.tex", latex(summary).encode())
         write_bytes(out / "curves.png", cumulative_curves(rows))
-        if (figure := trade_off(summary)) is not None:
+        if (figure := trade_off(means)) is not None:
             write_bytes(out / "trade_off.png", figure)
         print(markdown(summary) + f"\ntables and curves in {out}/")
     return problems + failures

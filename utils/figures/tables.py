@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from utils.files.results import means
-from utils.metrics import alignment, fusion, registration
+from utils.metrics import alignment, cameras, fusion, registration
 
 _DIGITS = 4  # significant digits of a column's largest value
 _DECIMALS = 5  # the largest number of decimals
@@ -33,6 +33,7 @@ def direction(metric: str) -> int:
     Of values before and after registration ("..._before", "..._after") only the latter rank.
     """
     entries = fusion.METRICS | fusion.PAPER_SCALE | registration.METRICS | alignment.METRICS
+    entries |= cameras.METRICS | cameras.SUMMARY | cameras.ACCEPTED
     entry = entries.get(metric.removesuffix("_after"))
     return entry.direction if entry else 0
 
