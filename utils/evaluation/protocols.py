@@ -32,8 +32,8 @@ def score(
 
     ``registration`` is a batch of one, of the images of ``pair``: ``p + flow_ir2vi(p)`` is a position in ``pair.ir``,
     which may differ from VI in size. A pair with a true map is scored by "cameras", one with a true flow by
-    ``protocols``, others by "alignment", unless IR does not show the middle of VI; "band_free" registers the cropped pair by calling
-    ``register``.
+    ``protocols``, others by "alignment", unless IR does not show the middle of VI; "band_free" registers the cropped
+    pair by calling ``register``.
     """
     if pair.vi_to_ir is not None:
         return {"cameras": _map_errors(pair, registration)}
