@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import benchmark
+from datasets.toy import toy_scene
 from models import SuperFusion
 from models.forms import computed_as
 from models.published import published_superfusion
 from models.scan import backends_for
-from utils.benchmark import inference, libraries, step
+from utils.benchmark import inference, libraries, registration, step
 from utils.benchmark.measure import in_new_process, markdown, peak_memory, seconds
 from utils.benchmark.plain import PLAIN
 
@@ -121,6 +122,24 @@ def test_the_table_of_libraries(monkeypatch, capsys):
         assert same != row["ours"].startswith(others), row["ours"]
 
 
+def test_the_table_of_registration(monkeypatch, capsys):
+    scene = toy_scene(0, 96, 128)
+    images = scene.ir[None], scene.vi[None]
+    monkeypatch.setattr(registration, "cases", lambda: [registration.Case("narrow", *images)])
+    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
+    benchmark.main(["registration", "--repeats", "1", "--device", "cpu"])
+    (row,) = table(capsys.readouterr().out)
+    assert (row["search"], row["IR"], row["VI"]) == ("narrow", "128x96", "128x96")
+    assert float(row["seconds"]) > 0 and float(row["without the displacement"]) > 0
+
+
+def test_the_cases_of_registration_are_what_their_search_expects():
+    narrow, *wide = registration.cases()
+    assert narrow.search == "narrow" and narrow.ir.shape[-2:] == narrow.vi.shape[-2:] == (480, 640)
+    assert [case.search for case in wide] == ["wide"] * len(registration.VI_SIZES)
+    assert [case.vi.shape[-2:][::-1] for case in wide] == list(registration.VI_SIZES)
+
+
 def test_timing_and_memory():
     calls = []
     assert len(seconds(lambda: calls.append(0), CPU, 3)) == 3 and len(calls) > 3
@@ -138,7 +157,7 @@ def test_timing_and_memory():
         (["inference", "--sizes", "640"], "640: write it as 640x480"),
         (["inference", "--sizes", "640x8"], "both at least 32"),
         (["scan", "--widths", "none"], "none: must be a whole number"),
-        ([], "inference|scan|step|libraries"),
+        ([], "inference|scan|step|registration|libraries"),
     ],
 )
 def test_refusals(arguments, message, capsys):

@@ -29,7 +29,7 @@ class Case:
 def cases() -> list[Case]:
     """A pair of the embedded sample as it is deformed; and seen by an unlike camera, VI at each of ``VI_SIZES``."""
     pair = SamplePairs()[0]
-    unlike = unlike_cameras(pair.name, pair.ir, pair.vi, seed=0)
+    unlike = unlike_cameras(pair, seed=0)
     narrow = Case("narrow", pair.ir_warp[None], pair.vi[None])
     return [narrow] + [Case("wide", unlike.ir[None], resize(unlike.vi[None], size[::-1])) for size in VI_SIZES]
 
