@@ -1,7 +1,7 @@
-"""Pairs of two unlike cameras with the true map between them, made from aligned pairs.
+"""Make pairs of two unlike cameras with the true map between them from aligned pairs.
 
-A second IR camera looks at the scene through a homography: its field of view is a part of VI's, it is turned, shifted
-and slightly tilted against VI's camera, and its sensor has another size. What a camera sees depends on the seed and
+A second IR camera looks at the scene through a homography: its field of view is a part of VI's, it is rotated,
+shifted and slightly tilted against VI's camera, and its sensor has another size. The camera depends on the seed and
 the pair's name only, so any subset of the pairs gives the same files anywhere.
 """
 
@@ -17,15 +17,15 @@ from torch import Tensor
 from models.warping import pixel_grid, sample
 
 SENSORS = ((640, 512), (640, 480), (384, 288), (320, 256), (160, 120))  # width, height
-# The field of view as a share of VI's width, the rotation in degrees, and what a tilt changes the scale by from the
-# middle of the frame to its edge.
+# The field of view as a share of VI's width, the rotation in degrees, and the relative change of scale by a tilt from
+# the centre of the frame to its edge.
 _VIEW, _ROTATION, _TILT = (0.45, 1.0), 8.0, 0.03
 
 
 @dataclass(frozen=True)
 class CameraPair:
-    """``ir`` ``(C, h, w)``, ``vi`` ``(C, H, W)`` in [0, 1] and ``vi_to_ir`` ``(3, 3)``, float64: pixels of VI to pixels
-    of IR, centres at whole numbers.
+    """Hold ``ir`` ``(C, h, w)``, ``vi`` ``(C, H, W)`` in [0, 1] and ``vi_to_ir`` ``(3, 3)``, float64: pixels of VI to
+    pixels of IR, centres at whole numbers.
     """
 
     ir: Tensor
@@ -34,7 +34,7 @@ class CameraPair:
 
 
 def unlike_cameras(name: str, ir: Tensor, vi: Tensor, seed: int) -> CameraPair:
-    """A pair of unlike cameras from aligned images ``(C, H, W)`` in [0, 1] of one size."""
+    """Make a pair of unlike cameras from aligned images ``(C, H, W)`` in [0, 1] of one size."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     size = tuple(vi.shape[-2:])
@@ -47,12 +47,12 @@ def unlike_cameras(name: str, ir: Tensor, vi: Tensor, seed: int) -> CameraPair:
 
 
 def _ir_to_vi(rng: np.random.Generator, sensor: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A random homography ``(3, 3)`` that takes pixels of the sensor into a frame of ``size``, both (width, height)."""
+    """Draw a homography ``(3, 3)`` from pixels of the sensor to a frame of ``size``, both (width, height)."""
     width, height = size
     angle = np.deg2rad(rng.uniform(-_ROTATION, _ROTATION))
     wanted = rng.uniform(*_VIEW) * width / sensor[0]
     cosine, sine = np.cos(angle), np.sin(angle)
-    # The turned frame's bounding box must fit into the image, or the camera would see what nobody recorded.
+    # The rotated frame's bounding box must fit into the image: nothing is recorded outside it.
     box = np.array([sensor[0] * cosine + sensor[1] * abs(sine), sensor[0] * abs(sine) + sensor[1] * cosine])
     scale = min(wanted, 0.98 * (np.array(size) / box).min())
     centre = (np.array(size) - 1) / 2 + rng.uniform(-0.5, 0.5, 2) * (np.array(size) - scale * box)
@@ -66,7 +66,7 @@ def _ir_to_vi(rng: np.random.Generator, sensor: tuple[int, int], size: tuple[int
 
 
 def _resample(image: Tensor, positions: Tensor, step: float) -> Tensor:
-    """``image`` ``(C, H, W)`` at ``positions`` ``(1, 2, h, w)`` that lie ``step`` px apart, without aliasing."""
+    """Sample ``image`` ``(C, H, W)`` at ``positions`` ``(1, 2, h, w)`` that lie ``step`` px apart, without aliasing."""
     height, width = image.shape[-2:]
     reduction = max(1.0, step)
     size = (round(height / reduction), round(width / reduction))
