@@ -1,7 +1,8 @@
 """Search exhaustively for similarity maps from a VI image to an IR image of another camera. Nothing is learnt.
 
 IR is resampled to a grid of scales and rotations. Each of these templates is correlated with VI at all shifts by FFT:
-the normalised correlation of descriptors over the overlap. The best distinct maps are hypotheses for
+the normalised correlation of descriptors over the overlap. The best distinct maps are scored
+again with all channels of the descriptors at one scale; the best of these are hypotheses for
 :mod:`models.registration.affine`.
 
 Maps are homographies ``(N, 3, 3)`` between *points*: positions from the image's centre in units of half its longer
@@ -15,7 +16,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from models.registration.affine import Prior
+from models.registration.affine import Prior, align
 from models.registration.descriptors import HALF, Frame, Level, Picture, correlation, describe
 from models.warping import sample
 
@@ -27,6 +28,7 @@ _TEMPLATE_OVERLAP = 0.75
 _OVERLAP_POWER = 0.15
 _PEAKS, _APART = 3, 4  # shifts kept per template, and their smallest distance in pixels
 _DISTINCT = 0.08  # smallest mean distance of VI's corners, in points, between two hypotheses
+_RESCORED = 32  # distinct maps that are scored again; the right map is among 8 for 93 % of 86 pairs, among 32 for 99 %
 _ENERGY_FLOOR = 1e-6
 
 
@@ -50,8 +52,10 @@ def search(
     found = [_search_scale(ir, vi, s, angles) for s in _scales(*scale)]
     maps, values = torch.cat([maps for maps, _ in found]), torch.cat([values for _, values in found])
     order = values.argsort(descending=True, stable=True)
-    kept = _distinct(maps[order], vi.frame.corners(), count)
-    return Hypotheses(maps[order][kept], values[order][kept])
+    maps = maps[order][_distinct(maps[order], vi.frame.corners(), max(count, _RESCORED))]
+    values = _rescore(ir, vi, maps)
+    best = values.argsort(descending=True, stable=True)[:count]
+    return Hypotheses(maps[best], values[best])
 
 
 def search_near(level: Level, rotation: float, translation: float, prior: Prior) -> Tensor:
@@ -141,6 +145,14 @@ def _search_scale(ir: Picture, vi: Picture, scale: float, angles: Tensor) -> tup
     maps = torch.eye(3, device=best.device).repeat(*best.shape, 1, 1)
     maps[..., :2, :2], maps[..., :2, 2:] = linear[:, None], linear[:, None] @ shift[..., None]
     return maps.flatten(0, 1), best.flatten()
+
+
+def _rescore(ir: Picture, vi: Picture, maps: Tensor) -> Tensor:
+    """Return the values ``(N,)`` of ``maps`` ``(N, 3, 3)`` with all channels of the descriptors."""
+    level = align(ir, vi, maps, _SIDE)
+    overlap = (level.ir_mask * level.vi_mask).sum((1, 2, 3)) / level.vi_mask.sum().clamp(min=1)
+    correlations = level.compare(level.frame.grid.expand(len(maps), -1, -1, -1)).correlation
+    return correlations * overlap**_OVERLAP_POWER
 
 
 def _correlate(ir: Tensor, ir_mask: Tensor, vi: Tensor, vi_mask: Tensor) -> Tensor:
