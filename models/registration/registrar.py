@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.registration.affine import HYPOTHESIS, SAME_FRAME, align, fit
+from models.registration.affine import FINER_HYPOTHESIS, HYPOTHESIS, SAME_FRAME, align, fit
 from models.registration.decision import LIMIT, Evidence, weigh
 from models.registration.descriptors import Picture
 from models.registration.elastic import elastic_cells
@@ -139,7 +139,7 @@ class Registrar:
         candidates = []
         for i in value.argsort(descending=True)[:_FINALISTS].tolist():
             level = align(ir, vi, hypotheses[i][None], _SIDES[1], _MARGIN)
-            fitted = fit(level, maps[i][None], HYPOTHESIS)[0][0]
+            fitted = fit(level, maps[i][None], FINER_HYPOTHESIS)[0][0]
             evidence = weigh(ir, vi, hypotheses[i] @ fitted)
             candidates.append(Candidate(hypotheses[i], fitted, _MARGIN, "wide", evidence))
         return candidates
