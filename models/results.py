@@ -1,6 +1,7 @@
 """The results of registering and fusing a pair, and the check of a pair's shapes."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 from typing_extensions import Self
@@ -38,7 +39,7 @@ class Registration:
 
     def cpu(self) -> Self:
         """The same with all tensors on the CPU."""
-        moved = {name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
 

@@ -1,10 +1,10 @@
 """Fit of affine maps and homographies to structural descriptors, by damped Gauss-Newton from many starts at once.
 
-A fit maximises the normalised correlation of the descriptors, less what the map is improbable by: where the images say
-little, two cameras are rather shifted and turned than sheared. A fit starts at a hypothesis, a homography between
-points (:mod:`models.registration.search`), by which IR is resampled once (:func:`align`); what is fitted is the map
-``(N, 3, 3)`` that remains, from VI's points to VI's points. So the prior is relative to the hypothesis: a scale of two
-is no more improbable than a scale of one.
+A fit maximises the normalised correlation of the descriptors minus the penalty of a prior, which prefers shifts and
+rotations to shear where the images constrain little. A fit starts at a hypothesis, a homography between points
+(:mod:`models.registration.search`), by which IR is resampled once (:func:`align`); the fitted map ``(N, 3, 3)`` is the
+residual one, from VI's points to VI's points. The prior is therefore relative to the hypothesis: a scale of two costs
+no more than a scale of one.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from models.registration.descriptors import SMALLEST_OVERLAP, Comparison, Level,
 from models.warping import pixel_grid, sample
 
 _ITERATIONS = 12
-_ENOUGH = 1e-5  # a step that gains less in correlation is the last
+_ENOUGH = 1e-5  # stop when a step gains less correlation than this
 _LARGEST_ENLARGEMENT = 1.5  # of IR's pixels by a level; more would compare blur with detail
-# Scale times cosine and sine of the rotation, two shears, the shift and the perspective, from a map's eight numbers.
+# Rows: scale times cosine and sine of the rotation, two shears, two shifts, two perspective terms. Columns: the first
+# eight numbers of a map.
 _PARTS = (
     (0.5, 0, 0, 0, 0.5, 0, 0, 0),
     (0, -0.5, 0, 0.5, 0, 0, 0, 0),
@@ -35,9 +36,9 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Prior:
-    """What an improbable map loses in correlation: so much times the square of its change of ``scale``, of its
-    ``rotation`` (in radians), of either ``shear``, of its ``shift`` (in half longer sides) and of the change of scale
-    by ``perspective`` from the centre to the end of the longer side. Without the last, maps remain affine.
+    """A quadratic penalty on maps, in units of correlation: the sum of each weight times the square of the change of
+    ``scale``, the ``rotation`` (radians), both ``shear`` terms, the ``shift`` (half longer sides) and the change of
+    scale by ``perspective`` from the centre to the end of the longer side. Without ``perspective``, maps are affine.
     """
 
     scale: float
@@ -46,36 +47,38 @@ class Prior:
     shift: float
     perspective: float | None = None
 
-    def deviations(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Deviations ``(N, 8)`` of ``maps`` ``(N, 3, 3)``, whose squares add up to what the maps lose, and the
-        deviations' derivatives ``(N, 8, 8)`` with respect to the maps' first eight numbers. 0 for the identity.
+    def residuals(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted residuals ``(N, 8)`` of ``maps`` ``(N, 3, 3)``, whose sum of squares is the penalty, and
+        their jacobian ``(N, 8, 8)`` with respect to the maps' first eight numbers. The identity has residuals 0.
         """
         weights = (self.scale, self.rotation, *2 * (self.shear,), *2 * (self.shift,), *2 * (self.perspective or 0.0,))
         weights, parts = maps.new_tensor(weights).sqrt(), maps.new_tensor(_PARTS)
-        values, slopes = maps.flatten(1)[:, :8] @ parts.T, parts.repeat(len(maps), 1, 1)
+        values, jacobian = maps.flatten(1)[:, :8] @ parts.T, parts.repeat(len(maps), 1, 1)
         cosine, sine = values[:, :1], values[:, 1:2]
         scale = torch.hypot(cosine, sine)
         values = torch.cat((scale - 1, values[:, 1:]), dim=1)
-        slopes[:, 0] = (cosine * parts[0] + sine * parts[1]) / scale
-        return weights * values, weights[:, None] * slopes
+        jacobian[:, 0] = (cosine * parts[0] + sine * parts[1]) / scale
+        return weights * values, weights[:, None] * jacobian
 
-    def loss(self, maps: Tensor) -> Tensor:
-        """What N maps lose in correlation, ``(N,)``."""
-        return self.deviations(maps)[0].square().sum(1)
+    def penalty(self, maps: Tensor) -> Tensor:
+        """Return the penalty ``(N,)`` of ``maps`` ``(N, 3, 3)``."""
+        return self.residuals(maps)[0].square().sum(1)
 
 
-# One frame to a few degrees: two percent of scale cost 0.012, seven degrees of rotation 0.015.
+# Frames that agree to a few degrees: two percent of scale cost 0.012, seven degrees of rotation 0.015.
 SAME_FRAME = Prior(scale=30.0, rotation=1.0, shear=30.0, shift=1.0)
-# A hypothesis of the search is off by up to half a step of scale and of rotation; pixels are square all the same.
+# The search quantises scale and rotation, so both may change by half a step; shear stays improbable.
 HYPOTHESIS = Prior(scale=1.0, rotation=1.0, shear=10.0, shift=0.1, perspective=10.0)
+# The finer level constrains shear and perspective better: the mean error of 77 pairs falls from 2.74 to 2.64 px.
+FINER_HYPOTHESIS = Prior(scale=1.0, rotation=1.0, shear=1.0, shift=0.1, perspective=1.0)
 
 
 def align(ir: Picture, vi: Picture, maps: Tensor, side: int, margin: float = 0.0) -> Level:
-    """IR resampled by N ``maps`` ``(N, 3, 3)`` from VI's points to IR's, and VI, shrunk to a longer side of ``side``.
+    """Resample IR by N ``maps`` ``(N, 3, 3)`` from VI's points to IR's and describe both at a longer side of ``side``.
 
-    The side is smaller where IR's pixels are coarser. IR reaches ``margin`` of the longer side beyond VI's frame.
+    The side is reduced where IR's pixels are coarser. IR extends ``margin`` of the longer side beyond VI's frame.
     """
-    scale = torch.linalg.det(maps[:, :2, :2]).abs().sqrt()  # IR's points a point of VI
+    scale = torch.linalg.det(maps[:, :2, :2]).abs().sqrt()  # IR points per VI point
     finest = _LARGEST_ENLARGEMENT * float(scale.min()) * max(ir.gray.shape[-2:])
     vi = vi.shrink(min(side, finest))
     longer = max(vi.gray.shape[-2:])
@@ -86,7 +89,7 @@ def align(ir: Picture, vi: Picture, maps: Tensor, side: int, margin: float = 0.0
     levels = [_resample(ir.shrink(longer / float(s)), p[None]) for s, p in zip(scale, points)]
     gray, content = (torch.cat(parts) for parts in zip(*levels))
     (ir, ir_mask), (fixed, fixed_mask) = describe(gray, content), describe(vi.gray, vi.content)
-    # Where IR shows less than VI, what both show is judged by IR.
+    # Where IR's field of view is smaller than VI's, the smallest overlap is a share of IR's.
     inner = ir_mask[..., border : ir_mask.shape[-2] - border, border : ir_mask.shape[-1] - border]
     shown = float((inner * fixed_mask).sum((1, 2, 3)).min() / fixed_mask.sum().clamp(min=1))
     return Level(ir, ir_mask, fixed, fixed_mask, frame, border, SMALLEST_OVERLAP * shown)
@@ -98,8 +101,9 @@ def _resample(ir: Picture, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-    """Maximise the value of N ``maps`` ``(N, 3, 3)``, their correlation less what they are improbable by; returns the
-    maps and their values ``(N,)``. The level holds one IR image for all maps or one for each.
+    """Maximise the correlation minus the penalty of N ``maps`` ``(N, 3, 3)``; return the maps and the values ``(N,)``.
+
+    The level holds one IR image for all maps or one for each.
     """
     count = 6 if prior.perspective is None else 8
     jacobian = _jacobian(level)[:, :count]
@@ -107,17 +111,17 @@ def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
 
     def evaluate(maps: Tensor) -> tuple[Comparison, Tensor]:
         compared = level.compare(level.frame.pixels(maps))
-        return compared, compared.correlation - prior.loss(maps)
+        return compared, compared.correlation - prior.penalty(maps)
 
     compared, value = evaluate(maps)
     for _ in range(_ITERATIONS):
         hessian, gradient = _normal_equations(level, compared, jacobian)
-        deviations, derivatives = prior.deviations(maps)
+        residuals, derivatives = prior.residuals(maps)
         derivatives = derivatives[:, :, :count]
-        gradient = gradient + compared.energy[:, None] * (derivatives.mT @ deviations[:, :, None])[:, :, 0]
+        gradient = gradient + compared.energy[:, None] * (derivatives.mT @ residuals[:, :, None])[:, :, 0]
         hessian = hessian + compared.energy[:, None, None] * (derivatives.mT @ derivatives)
         damped = hessian + damping * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2))
-        damped = damped + 1e-9 * torch.eye(count, device=hessian.device)  # no structure, no step
+        damped = damped + 1e-9 * torch.eye(count, device=hessian.device)  # solvable without any structure
         step = torch.linalg.solve(damped, gradient)
         proposal = maps - F.pad(step, (0, 9 - count)).view_as(maps)
 
@@ -126,7 +130,7 @@ def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
         gain = torch.where(better, new_value - value, 0.0)
         maps = torch.where(better.view(-1, 1, 1), proposal, maps)
         compared, value = proposed.where(better, compared), torch.where(better, new_value, value)
-        # A step that was damped too little says nothing about what is left to gain.
+        # A rejected step does not show convergence until the damping is high.
         if bool(((gain < _ENOUGH) & (better | (damping.flatten() > 1))).all()):
             break
         damping = torch.where(better.view(-1, 1, 1), damping / 3, damping * 10).clamp(1e-7, 1e7)
@@ -134,7 +138,7 @@ def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
 
 
 def _jacobian(level: Level) -> Tensor:
-    """What the eight numbers of a map near the identity move the level's pixels by, in pixels: ``(2, 8, h w)``."""
+    """Return the derivatives ``(2, 8, h w)`` of pixel positions with respect to a map's numbers, at the identity."""
     points = level.frame.points.flatten(2)[0]
     (x, y), one, zero = points, torch.ones_like(points[0]), torch.zeros_like(points[0])
     moved = (
@@ -145,7 +149,7 @@ def _jacobian(level: Level) -> Tensor:
 
 
 def _normal_equations(level: Level, compared: Comparison, jacobian: Tensor) -> tuple[Tensor, Tensor]:
-    """Second derivatives ``(N, P, P)`` and gradient ``(N, P)`` with respect to the P numbers of the ``jacobian``."""
+    """Return the Gauss-Newton hessian ``(N, P, P)`` and gradient ``(N, P)`` for the ``jacobian``'s P parameters."""
     second, first = level.normal_equations(compared)
     xx, xy, yy = second.flatten(2)[:, :, None].unbind(1)
     x, y = jacobian

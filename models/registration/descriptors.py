@@ -1,7 +1,7 @@
-"""A pair of images at one scale as structural descriptors, and how well they agree under a displacement.
+"""Describe a pair of images at one scale by structure, and compare the descriptors under a displacement.
 
-Descriptors do not depend on how a modality renders a surface (:func:`mind`). What agrees is measured by their
-normalised correlation over the content that both images share.
+The descriptors (:func:`mind`) are insensitive to the modality's rendering of a surface. Agreement is their normalised
+correlation over the content that both images share.
 """
 
 import math
@@ -17,21 +17,22 @@ from models.structural_inputs import central_differences
 from models.warping import content_mask, pixel_grid, sample
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
-# Each of the others compares the same two patches as its opposite, from the other patch's place.
+# The other four compare the same two patches as their opposites, from the other patch's position.
 HALF = NEIGHBOURS[:4]
 # Descriptors look 3 px around (the neighbour's patch), their gradients one more; the pixel next to a band is mixed.
 _SUPPORT = 5
-# Of VI's content. A map that leaves less could win by comparing next to nothing; above it, overlap earns nothing.
+# Smallest overlap, as a share of VI's content: correlations over a tiny overlap are high by chance.
 SMALLEST_OVERLAP = 0.5
 # Descriptor energy a pixel (of 0.1 or so in real structure) below which a correlation counts as none.
 _ENERGY_FLOOR = 1e-6
 
 
 def mind(gray: Tensor, sigma: float = 0.7, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS) -> Tensor:
-    """Modality-independent neighbourhood descriptor of ``(B, 1, H, W)`` in [0, 1]: ``(B, 8, H, W)`` in (0, 1].
+    """Compute the modality-independent neighbourhood descriptor ``(B, 8, H, W)`` of ``(B, 1, H, W)`` in [0, 1].
 
-    How much the patch (a Gaussian of ``sigma`` px) around each of the eight neighbours resembles the patch around the
-    pixel, relative to their mean difference: blind to gain, offset and inversion of the contrast. Heinrich et al.,
+    Each channel, in (0, 1], is the similarity of the patch (a Gaussian of ``sigma`` px) around one of the eight
+    neighbours to the patch around the pixel, relative to their mean difference, and invariant to gain, offset and
+    inversion of the contrast. Heinrich et al.,
     "MIND: Modality independent neighbourhood descriptor for multi-modal deformable registration", Medical Image
     Analysis 16(7), 2012, with their bounds on the local variance and their scaling to a maximum of 1.
     """
@@ -48,7 +49,7 @@ def mind(gray: Tensor, sigma: float = 0.7, neighbours: tuple[tuple[int, int], ..
 
 
 class Frame:
-    """The pixels of an image of ``size`` (height, width), resized from ``full``, as points and back."""
+    """Convert pixels of an image of ``size`` (height, width), resized from ``full``, to points and back."""
 
     def __init__(self, size: tuple[int, int], full: tuple[int, int], like: Tensor):
         height, width = size
@@ -58,11 +59,11 @@ class Frame:
         self.points = (self.grid - self.centre) / self.scale
 
     def corners(self) -> Tensor:
-        """The four corners as points ``(4, 2)``."""
+        """Return the four corners as points ``(4, 2)``."""
         return self.points[0, :, :: self.points.shape[2] - 1, :: self.points.shape[3] - 1].flatten(1).T
 
     def pixels(self, maps: Tensor) -> Tensor:
-        """Where N affine maps ``(N, 2, 3)`` or homographies ``(N, 3, 3)`` take the pixels: pixels ``(N, 2, h, w)``."""
+        """Map the pixels by N affine maps ``(N, 2, 3)`` or homographies ``(N, 3, 3)``: pixels ``(N, 2, h, w)``."""
         points = maps[:, :, :2] @ self.points.flatten(2) + maps[:, :, 2:]
         if maps.shape[1] == 3:
             points = points[:, :2] / points[:, 2:].clamp(min=1e-6)
@@ -72,7 +73,7 @@ class Frame:
 @dataclass(frozen=True)
 class Level:
     """A pair at one scale: descriptors ``(1, 8, h, w)`` without their mean, and masks ``(1, 1, h, w)``, 1 where a
-    descriptor depends on content alone. IR's may be several, and reach ``margin`` px beyond VI's frame all around.
+    descriptor depends on content alone. There may be several of IR; they extend ``margin`` px beyond VI's frame.
     """
 
     ir: Tensor
@@ -88,14 +89,14 @@ class Level:
         return _dot(self.vi, self.vi)
 
     def ir_at(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """IR's descriptors ``(N, 8, h, w)`` at ``pixels`` ``(N, 2, h, w)``, and IR's mask ``(N, 1, h, w)`` there."""
+        """Sample IR's descriptors ``(N, 8, h, w)`` at ``pixels`` ``(N, 2, h, w)``, and its mask ``(N, 1, h, w)``."""
         pixels = pixels + self.margin
         descriptors = sample(self.ir.expand(len(pixels), -1, -1, -1), pixels)
         inside = sample(self.ir_mask.expand(len(pixels), -1, -1, -1), pixels) > 0.99
         return descriptors, inside.to(descriptors.dtype)
 
     def compare(self, pixels: Tensor) -> "Comparison":
-        """How well IR, sampled at ``pixels`` ``(N, 2, h, w)``, agrees with VI."""
+        """Compare IR, sampled at ``pixels`` ``(N, 2, h, w)``, with VI."""
         ir, inside = self.ir_at(pixels)
         mask = inside * self.vi_mask
         product, ir_energy, vi_energy = (
@@ -109,9 +110,9 @@ class Level:
         )
 
     def normal_equations(self, compared: "Comparison") -> tuple[Tensor, Tensor]:
-        """Gauss-Newton for a displacement of each pixel's own, by half the mean squared difference of descriptors.
+        """Return Gauss-Newton terms of half the mean squared descriptor difference for displacements of each pixel.
 
-        Returns each pixel's second derivatives ``(N, 3, h, w)`` with respect to xx, xy and yy, and its gradient
+        These are each pixel's second derivatives ``(N, 3, h, w)`` with respect to xx, xy and yy, and its gradient
         ``(N, 2, h, w)``. Derivatives are the mean of both images' (Malis, "Improving vision-based control using
         efficient second-order minimization techniques", ICRA 2004), which converges faster and from farther than
         those of either.
@@ -137,7 +138,7 @@ class Comparison:
     energy: Tensor
 
     def where(self, keep: Tensor, other: "Comparison") -> "Comparison":
-        """This one where ``keep`` ``(N,)``, ``other`` elsewhere."""
+        """Select this one where ``keep`` ``(N,)``, ``other`` elsewhere."""
         pairs = ((getattr(self, name), getattr(other, name)) for name in ("ir", "weight", "correlation", "energy"))
         return Comparison(*(torch.where(keep.view(-1, *(1,) * (a.dim() - 1)), a, b) for a, b in pairs))
 
@@ -154,12 +155,17 @@ class Picture:
 
     @staticmethod
     def of(gray: Tensor) -> "Picture":
-        return Picture(gray, content_mask(gray), tuple(gray.shape[-2:]))
+        return Picture(gray, content_mask(gray), (gray.shape[-2], gray.shape[-1]))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.gray.shape[-2], self.gray.shape[-1]
 
     def shrink(self, side: float) -> "Picture":
-        """With a longer side of ``side`` px of the file's if that is larger; each side at least 1 px."""
+        """Reduce the longer side to ``side`` px if the file's is larger; each side keeps at least 1 px."""
         size = tuple(max(1, round(n * min(1, side / max(self.full)))) for n in self.full)
-        if size == tuple(self.gray.shape[-2:]):
+        if size == self.size:
             return self
         gray, content = (
             F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
@@ -169,14 +175,14 @@ class Picture:
 
     @property
     def frame(self) -> Frame:
-        return Frame(tuple(self.gray.shape[-2:]), self.full, self.gray)
+        return Frame(self.size, self.full, self.gray)
 
 
 def describe(
     gray: Tensor, content: Tensor, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS
 ) -> tuple[Tensor, Tensor]:
-    """Descriptors ``(N, 8, h, w)`` of ``gray`` ``(N, 1, h, w)``, less their mean, and their mask ``(N, 1, h, w)``, 1
-    where they depend on ``content`` ``(N, 1, h, w)`` alone.
+    """Compute descriptors ``(N, 8, h, w)`` of ``gray`` ``(N, 1, h, w)`` minus their mean, and their mask
+    ``(N, 1, h, w)``, 1 where they depend on ``content`` ``(N, 1, h, w)`` alone.
     """
     band = F.pad((content < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
     wide = 2 * _SUPPORT + 1
@@ -187,7 +193,7 @@ def describe(
 
 
 def make_level(ir: Tensor, vi: Tensor, side: int) -> Level:
-    """The :class:`Level` of gray images ``(1, 1, H, W)``, shrunk to a longer side of ``side`` px if they are larger."""
+    """Describe gray images ``(1, 1, H, W)``, shrunk to a longer side of ``side`` px if they are larger."""
     ir, vi = Picture.of(ir).shrink(side), Picture.of(vi).shrink(side)
     return Level(*describe(ir.gray, ir.content), *describe(vi.gray, vi.content), vi.frame)
 
@@ -197,9 +203,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def correlation(product: Tensor, ir_energy: Tensor, vi_energy: Tensor, overlap: Tensor, smallest: Tensor) -> Tensor:
-    """Normalised correlation from sums over an overlap of so many pixels; -inf where it is not more than
-    ``smallest``.
-    """
+    """Compute the normalised correlation from sums over ``overlap`` pixels; -inf where ``overlap`` <= ``smallest``."""
     floor = _ENERGY_FLOOR * overlap.clamp(min=1)
     value = product / ((ir_energy.clamp(min=0) + floor) * (vi_energy.clamp(min=0) + floor)).sqrt()
     return torch.where(overlap > smallest, value, -torch.inf)

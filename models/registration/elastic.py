@@ -1,10 +1,10 @@
-"""What an affine map leaves: the most probable smooth displacement, given structural descriptors. Nothing is learnt.
+"""Estimate the smooth displacement that remains after an affine map, by maximum a posteriori. Nothing is learnt.
 
-The prior takes the displacement for white noise, one number a cell and axis, seen through a Gaussian. The images'
-log-likelihood is taken to grow with the correlation of their descriptors. The sum of both is maximised by Gauss-Newton:
-where the images say nothing, nothing moves. As displacements are smooth, the descriptors' derivatives are needed as
-sums over cells only, and the leading functions of the prior's covariance carry all that it allows: a step is the
-solution of one linear system of two numbers a function.
+The prior models the displacement as Gaussian-filtered white noise on a grid of cells. The log-likelihood is
+proportional to the correlation of the structural descriptors. Gauss-Newton maximises their sum; the displacement stays
+zero where the images constrain nothing. As displacements are smooth, descriptor derivatives are summed over cells, and
+the leading eigenfunctions of the prior's covariance are the basis: a step solves one linear system with two unknowns
+per function.
 """
 
 import torch
@@ -16,22 +16,24 @@ from models.registration.descriptors import Comparison, Level
 _CELLS = 40  # along the longer side
 # Of displacements, in longer sides: the sigma of the Gaussian and the root mean square along each axis.
 _REACH, _SIZE = 0.057, 0.0019
-_TRUST = 3000.0  # the log-likelihood of a correlation of 1
-_FUNCTIONS = 200  # those left out would carry 0.02 % of the variance
+_TRUST = 3000.0  # log-likelihood per unit of correlation
+_FUNCTIONS = 200  # the truncated ones hold 0.02 % of the variance
 _ITERATIONS = 6
-_ENOUGH = 0.3  # a step that gains less in log-likelihood is the last
+_ENOUGH = 0.3  # stop when a step gains less log-posterior than this
 
 
 def elastic(level: Level, start: Tensor) -> Tensor:
-    """The displacement ``(1, 2, h, w)``, in pixels of ``level``, to be added to ``start`` ``(1, 2, h, w)``, where VI's
-    pixels lie in IR as far as is known."""
+    """Estimate the displacement ``(1, 2, h, w)``, in pixels of ``level``, to add to ``start`` ``(1, 2, h, w)``, the
+    initial positions of VI's pixels in IR.
+    """
     return _upsample(elastic_cells(level, start), level)
 
 
 def elastic_cells(level: Level, start: Tensor) -> Tensor:
-    """As :func:`elastic`, on the cells ``(1, 2, rows, columns)`` whose bicubic interpolation it is."""
-    size, longer = tuple(level.vi.shape[-2:]), max(level.vi.shape[-2:])
-    cells = tuple(max(1, round(_CELLS * n / longer)) for n in size)
+    """Estimate as :func:`elastic`, on the cells ``(1, 2, rows, columns)`` that are interpolated bicubically."""
+    height, width = level.vi.shape[-2:]
+    longer = max(height, width)
+    cells = (max(1, round(_CELLS * height / longer)), max(1, round(_CELLS * width / longer)))
     spread = _SIZE * longer * leading_functions(cells, start)
 
     def displacement(noise: Tensor) -> Tensor:
@@ -67,8 +69,9 @@ def _upsample(cells: Tensor, level: Level) -> Tensor:
 
 
 def leading_functions(cells: tuple[int, int], like: Tensor) -> Tensor:
-    """The leading functions ``(h * w, N)`` of the prior's covariance on h x w cells, for displacements of size 1: white
-    noise of N numbers seen through them has that covariance (Karhunen and Loeve), which is a product of both axes'.
+    """Return the leading functions ``(h * w, N)`` of the prior's covariance on h x w cells, for a unit displacement.
+
+    White noise of N numbers times them has that covariance (Karhunen and Loeve), which is separable.
     """
     (y, along_y), (x, along_x) = (torch.linalg.eigh(_gaussian(n, like)) for n in cells)
     deviations = (y[:, None] * x).flatten()
@@ -78,7 +81,7 @@ def leading_functions(cells: tuple[int, int], like: Tensor) -> Tensor:
 
 
 def _gaussian(count: int, like: Tensor) -> Tensor:
-    """The matrix ``(count, count)`` of a Gaussian filter along a row of cells that leaves white noise its variance."""
+    """Return the matrix ``(count, count)`` of a Gaussian filter along a row of cells that preserves noise variance."""
     reach = _REACH * _CELLS
     distance = torch.arange(-4 * _CELLS, 4 * _CELLS + 1, device=like.device, dtype=like.dtype)
     norm = torch.exp(-(distance / reach).square() / 2).square().sum().sqrt()
@@ -87,5 +90,5 @@ def _gaussian(count: int, like: Tensor) -> Tensor:
 
 
 def _sum_cells(x: Tensor, cells: tuple[int, int]) -> Tensor:
-    """Sums of ``(1, C, h, w)`` over cells, ``(C, cells)``."""
+    """Sum ``(1, C, h, w)`` over cells, ``(C, cells)``."""
     return F.adaptive_avg_pool2d(x, cells)[0].flatten(1) * (x.shape[-2] * x.shape[-1] / (cells[0] * cells[1]))

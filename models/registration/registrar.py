@@ -1,4 +1,4 @@
-"""From two images of any two sizes to a :class:`models.registration.transform.Transform`: search, fit, decision."""
+"""Register two images of any two sizes by search, fit and decision."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.registration.affine import HYPOTHESIS, SAME_FRAME, align, fit
+from models.registration.affine import FINER_HYPOTHESIS, HYPOTHESIS, SAME_FRAME, align, fit
 from models.registration.decision import LIMIT, Evidence, weigh
 from models.registration.descriptors import Picture
 from models.registration.elastic import elastic_cells
@@ -15,19 +15,19 @@ from models.registration.transform import Transform, points_matrix
 from utils.colour import luminance
 
 SEARCHES = ("auto", "narrow", "wide")
-SCALE, ROTATION = (0.4, 2.5), 12.0  # the range of a wide search: of VI's field of view, and in degrees
-_SIDES, _FINEST_SIDE = (160, 320), 640  # the longer sides in pixels of the scales, coarse to fine
-_LARGEST_IR = 1600  # IR's longer side in pixels: all that a view 2.5 times VI's can use at the finest scale
-_NEAR_TRANSLATION, _NEAR_ROTATION = 0.08, 12.0  # of the longer side and in degrees: frames alike
+SCALE, ROTATION = (0.4, 2.5), 12.0  # the range of the wide search: IR's field of view over VI's, and degrees
+_SIDES, _FINEST_SIDE = (160, 320), 640  # longer sides of the levels in pixels, coarse to fine
+_LARGEST_IR = 1600  # IR's longer side in pixels, as a field of view 2.5 times VI's needs at the finest level
+_NEAR_TRANSLATION, _NEAR_ROTATION = 0.08, 12.0  # of the longer side, and in degrees: range of the narrow search
 _NEAR_STARTS, _HYPOTHESES, _FINALISTS = 4, 8, 3
-_MARGIN = 0.15  # of VI's longer side: IR that a fit may reach beyond its hypothesis
-_FLAT = 2e-3  # a standard deviation (of full range) below which a frame is taken for constant
+_MARGIN = 0.15  # of VI's longer side: IR that is resampled beyond the hypothesis
+_FLAT = 2e-3  # a standard deviation (of full range) below which a frame is constant
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A ``hypothesis`` ``(3, 3)`` from VI's points to IR's, the map ``fitted`` ``(3, 3)`` that goes before it,
-    the ``margin`` of IR around VI that the fit could use, what found it, and the evidence for both.
+    """Hold a ``hypothesis`` ``(3, 3)`` from VI's points to IR's, the ``fitted`` residual map ``(3, 3)`` applied before
+    it, the ``margin`` of IR around VI available to the fit, the ``source`` and the evidence for the composed map.
     """
 
     hypothesis: Tensor
@@ -42,17 +42,17 @@ class Candidate:
 
     @property
     def map(self) -> Tensor:
-        """Both as one ``(3, 3)``."""
+        """Compose both into one map ``(3, 3)``."""
         return self.hypothesis @ self.fitted
 
 
 class Registrar:
-    """Registers an IR image to a VI image of another camera; nothing is learnt but the decision's five constants.
+    """Register an IR image to a VI image of another camera; only the decision's five constants are learnt.
 
-    ``search``: "narrow" expects frames that are alike but for a few degrees; "wide" goes through all scales of IR's
-    field of view relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, and wide if
-    the narrow answer is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from images
-    ``(1, C, H, W)`` of one size; where the narrow answer is not accepted, its affine part is one more start.
+    ``search``: "narrow" expects frames that agree to a few degrees; "wide" searches all scales of IR's field of view
+    relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, then wide if the narrow
+    candidate is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from images
+    ``(1, C, H, W)`` of one size; where the narrow candidate is not accepted, its affine part is another start.
     ``elastic``: whether a smooth displacement refines an accepted map.
 
     Raises ValueError for an unknown search or an empty range.
@@ -75,7 +75,7 @@ class Registrar:
 
     @torch.no_grad()
     def __call__(self, ir: Tensor, vi: Tensor) -> Transform:
-        """``ir`` ``(1, 1 or 3, h, w)`` and ``vi`` ``(1, 1 or 3, H, W)`` in [0, 1], on one device."""
+        """Register ``ir`` ``(1, 1 or 3, h, w)`` to ``vi`` ``(1, 1 or 3, H, W)`` in [0, 1], on one device."""
         sizes = dict(vi_size=_size(vi), ir_size=_size(ir))
         best, ir_picture, vi_picture = self.decide(ir, vi)
         if best is None:
@@ -93,7 +93,7 @@ class Registrar:
 
     @torch.no_grad()
     def decide(self, ir: Tensor, vi: Tensor) -> tuple[Candidate | None, Picture, Picture]:
-        """The best candidate, None where an image is flat, and the pictures that it was fitted to."""
+        """Return the best candidate, None where an image is constant, and the pictures that it was fitted to."""
         ir_picture = Picture.of(luminance(ir)).shrink(_LARGEST_IR)
         vi_picture = Picture.of(luminance(vi)).shrink(_FINEST_SIDE)
         if min(float(picture.gray.std()) for picture in (ir_picture, vi_picture)) < _FLAT:
@@ -109,7 +109,7 @@ class Registrar:
         return max(candidates, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
 
     def _network_map(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """The affine part ``(1, 3, 3)`` of the network's flow, between points."""
+        """Fit an affine map ``(1, 3, 3)`` between points to the network's flow by least squares."""
         frame = Picture.of(luminance(vi)).frame
         flow = self.network(ir, vi).float()
         moved = (frame.grid + flow - frame.centre) / frame.scale
@@ -139,17 +139,17 @@ class Registrar:
         candidates = []
         for i in value.argsort(descending=True)[:_FINALISTS].tolist():
             level = align(ir, vi, hypotheses[i][None], _SIDES[1], _MARGIN)
-            fitted = fit(level, maps[i][None], HYPOTHESIS)[0][0]
+            fitted = fit(level, maps[i][None], FINER_HYPOTHESIS)[0][0]
             evidence = weigh(ir, vi, hypotheses[i] @ fitted)
             candidates.append(Candidate(hypotheses[i], fitted, _MARGIN, "wide", evidence))
         return candidates
 
 
 def _refine(candidate: Candidate, ir: Picture, vi: Picture) -> Tensor:
-    """The elastic displacement ``(2, rows, columns)`` in pixels of the VI file, before the candidate's map."""
+    """Estimate the displacement ``(2, rows, columns)`` in pixels of the VI file, applied before the candidate's map."""
     level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, candidate.margin)
     cells = elastic_cells(level, level.frame.pixels(candidate.fitted[None]))[0]
-    # What is added after the fitted map as what is added before it, whose perspective is slight.
+    # Move the displacement from after the fitted map to before it; its slight perspective is neglected.
     points = cells.flatten(1) / level.frame.scale.flatten(2)[0]
     moved = torch.linalg.inv(candidate.fitted[:2, :2]) @ points
     return (moved * max(vi.full) / 2).view_as(cells).float().cpu()

@@ -1,8 +1,9 @@
-"""Exhaustive search for the maps that may take a VI image onto an IR image of another camera. Nothing is learnt.
+"""Search exhaustively for similarity maps from a VI image to an IR image of another camera. Nothing is learnt.
 
-IR is resampled to every scale and rotation asked for; for each of these templates the normalised correlation of its
-descriptors with VI's is found at all shifts at once by FFT, over the overlap of what both show. The best maps that
-differ from each other are hypotheses for :mod:`models.registration.affine`.
+IR is resampled to a grid of scales and rotations. Each of these templates is correlated with VI at all shifts by FFT:
+the normalised correlation of descriptors over the overlap. The best distinct maps are scored
+again with all channels of the descriptors at one scale; the best of these are hypotheses for
+:mod:`models.registration.affine`.
 
 Maps are homographies ``(N, 3, 3)`` between *points*: positions from the image's centre in units of half its longer
 side (:class:`models.registration.descriptors.Frame`).
@@ -15,18 +16,19 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from models.registration.affine import Prior
+from models.registration.affine import Prior, align
 from models.registration.descriptors import HALF, Frame, Level, Picture, correlation, describe
 from models.warping import sample
 
-_SIDE = 160  # VI's longer side in pixels; less where IR shows more than VI, so that the cost stays bounded
-_SCALE_STEP, _ROTATION_STEP = 1.1, 3.0  # the fit bridges half of either with ease
-# Of the smaller of both contents. A map that leaves less could win by comparing next to nothing.
+_SIDE = 160  # VI's longer side in pixels; reduced where IR's field of view is larger, to bound the cost
+_SCALE_STEP, _ROTATION_STEP = 1.1, 3.0  # the fit converges from half a step of either
+# Smallest overlap, as a share of the smaller content: correlations over a tiny overlap are high by chance.
 _TEMPLATE_OVERLAP = 0.75
-# A correlation over a small overlap is high by chance more often: its value grows with the overlap to this power.
+# The correlation is multiplied by the overlap to this power, as small overlaps correlate by chance more often.
 _OVERLAP_POWER = 0.15
-_PEAKS, _APART = 3, 4  # how many shifts of a template are kept, and how far apart in pixels
-_DISTINCT = 0.08  # the mean distance of VI's corners, in points, from which on two maps differ
+_PEAKS, _APART = 3, 4  # shifts kept per template, and their smallest distance in pixels
+_DISTINCT = 0.08  # smallest mean distance of VI's corners, in points, between two hypotheses
+_RESCORED = 32  # distinct maps that are scored again; the right map is among 8 for 93 % of 86 pairs, among 32 for 99 %
 _ENERGY_FLOOR = 1e-6
 
 
@@ -41,23 +43,26 @@ class Hypotheses:
 def search(
     ir: Picture, vi: Picture, scale: tuple[float, float] = (0.4, 2.5), rotation: float = 12.0, count: int = 8
 ) -> Hypotheses:
-    """The best ``count`` distinct similarity maps.
+    """Find the best ``count`` distinct similarity maps.
 
     ``scale`` is the range of IR's field of view relative to VI's, along their longer sides; ``rotation`` (degrees, up
-    to 180) how far IR may be turned either way.
+    to 180) is the largest rotation of IR either way.
     """
     angles = _angles(rotation, vi.gray)
     found = [_search_scale(ir, vi, s, angles) for s in _scales(*scale)]
     maps, values = torch.cat([maps for maps, _ in found]), torch.cat([values for _, values in found])
     order = values.argsort(descending=True, stable=True)
-    kept = _distinct(maps[order], vi.frame.corners(), count)
-    return Hypotheses(maps[order][kept], values[order][kept])
+    maps = maps[order][_distinct(maps[order], vi.frame.corners(), max(count, _RESCORED))]
+    values = _rescore(ir, vi, maps)
+    best = values.argsort(descending=True, stable=True)[:count]
+    return Hypotheses(maps[best], values[best])
 
 
 def search_near(level: Level, rotation: float, translation: float, prior: Prior) -> Tensor:
-    """Starts ``(N, 3, 3)`` for :func:`models.registration.affine.fit` of a pair that shares a frame but for a few
-    degrees, best first: for every rotation, the translation of the highest correlation less what it is improbable by;
-    and the identity.
+    """Return starts ``(N, 3, 3)`` for :func:`models.registration.affine.fit` of frames that agree to a few degrees.
+
+    They are, best first, for every rotation, the translation of the highest correlation; and the identity. They are
+    ordered by correlation minus the prior's penalty.
 
     Rotations reach ``rotation`` degrees to either side, translations ``translation`` of the longer side.
     """
@@ -69,12 +74,14 @@ def search_near(level: Level, rotation: float, translation: float, prior: Prior)
     starts[:, :2, 2] = (linear[:, :2, :2] @ (shift / level.frame.scale.view(1, 2))[..., None])[..., 0]
     best = torch.cat((value[len(value) // 2, reach, reach][None], best))
     starts = torch.cat((torch.eye(3, device=linear.device)[None], starts))
-    return starts[(best - prior.loss(starts)).argsort(descending=True, stable=True)]
+    return starts[(best - prior.penalty(starts)).argsort(descending=True, stable=True)]
 
 
 def shift_correlations(level: Level, ir: Tensor, ir_mask: Tensor, translation: float) -> tuple[Tensor, int]:
-    """The normalised correlation ``(N, 2 r + 1, 2 r + 1)`` of N descriptors ``(N, 8, h, w)``, of ``level``'s IR, with
-    its VI's at all shifts from -r to r px along y and x, and r, which is ``translation`` of the longer side.
+    """Correlate N IR descriptors ``(N, 8, h, w)`` with ``level``'s VI descriptors at all shifts from -r to r px.
+
+    Returns the normalised correlation ``(N, 2 r + 1, 2 r + 1)``, rows along y, and r, which is ``translation`` of the
+    longer side.
     """
     vi, vi_mask = level.vi, level.vi_mask
     height, width = vi.shape[-2:]
@@ -82,7 +89,7 @@ def shift_correlations(level: Level, ir: Tensor, ir_mask: Tensor, translation: f
     padded = (height + reach, width + reach)  # keeps shifts up to the reach from wrapping around
 
     def correlate(a: Tensor, b: Tensor) -> Tensor:
-        """Sum over channels and pixels p of ``a(p + t) b(p)``; t = -reach .. reach along y and x."""
+        """Sum over channels and pixels p the product ``a(p + t) b(p)``; t = -reach .. reach along y and x."""
         spectrum = (torch.fft.rfft2(a, padded) * torch.fft.rfft2(b, padded).conj()).sum(1)
         shifted = torch.fft.irfft2(spectrum, padded).roll((reach, reach), (-2, -1))
         return shifted[:, : 2 * reach + 1, : 2 * reach + 1]
@@ -103,14 +110,14 @@ def _scales(smallest: float, largest: float) -> list[float]:
 
 
 def _angles(rotation: float, like: Tensor) -> Tensor:
-    """Angles in radians, 0 among them; a full turn holds its end but once."""
+    """Return angles in radians, 0 included; a full turn has no duplicate end."""
     steps = math.ceil(rotation / _ROTATION_STEP)
     angles = torch.linspace(-rotation, rotation, 2 * steps + 1, device=like.device).deg2rad()
     return angles[1:] if rotation >= 180 else angles
 
 
 def _similarities(angles: Tensor, scale: float) -> Tensor:
-    """Maps ``(N, 3, 3)`` to an IR of ``scale`` times VI's field of view, turned by ``angles`` ``(N,)``."""
+    """Return maps ``(N, 3, 3)`` to an IR of ``scale`` times VI's field of view, turned by ``angles`` ``(N,)``."""
     maps = torch.eye(3, device=angles.device).repeat(len(angles), 1, 1)
     cosine, sine = angles.cos() / scale, angles.sin() / scale
     maps[:, :2, :2] = torch.stack((cosine, -sine, sine, cosine), dim=1).view(-1, 2, 2)
@@ -118,7 +125,7 @@ def _similarities(angles: Tensor, scale: float) -> Tensor:
 
 
 def _search_scale(ir: Picture, vi: Picture, scale: float, angles: Tensor) -> tuple[Tensor, Tensor]:
-    """The best maps ``(N, 3, 3)`` of one scale and their values ``(N,)``."""
+    """Return the best maps ``(N, 3, 3)`` of one scale and their values ``(N,)``."""
     side = _SIDE / max(1.0, scale) ** 0.5
     vi, ir = vi.shrink(side), ir.shrink(side * scale)
     linear = _similarities(angles, scale)[:, :2, :2]
@@ -132,7 +139,7 @@ def _search_scale(ir: Picture, vi: Picture, scale: float, angles: Tensor) -> tup
     gray, content = (x.expand(len(angles), -1, -1, -1) for x in (ir.gray, ir.content))
     ir_descriptors = describe(sample(gray, pixels, padding="border"), sample(content, pixels), HALF)
     value = _correlate(*ir_descriptors, *describe(vi.gray, vi.content, HALF))
-    best, shift = _peaks(value, vi.gray.shape[-2:])
+    best, shift = _peaks(value, vi.size)
     # A shift takes VI's pixels to the template's, whose centre is the centre of IR.
     shift = (shift + (vi.frame.centre - template.centre).view(1, 1, 2)) / unit
     maps = torch.eye(3, device=best.device).repeat(*best.shape, 1, 1)
@@ -140,8 +147,16 @@ def _search_scale(ir: Picture, vi: Picture, scale: float, angles: Tensor) -> tup
     return maps.flatten(0, 1), best.flatten()
 
 
+def _rescore(ir: Picture, vi: Picture, maps: Tensor) -> Tensor:
+    """Return the values ``(N,)`` of ``maps`` ``(N, 3, 3)`` with all channels of the descriptors."""
+    level = align(ir, vi, maps, _SIDE)
+    overlap = (level.ir_mask * level.vi_mask).sum((1, 2, 3)) / level.vi_mask.sum().clamp(min=1)
+    correlations = level.compare(level.frame.grid.expand(len(maps), -1, -1, -1)).correlation
+    return correlations * overlap**_OVERLAP_POWER
+
+
 def _correlate(ir: Tensor, ir_mask: Tensor, vi: Tensor, vi_mask: Tensor) -> Tensor:
-    """The value ``(N, h, w)`` of each shift of VI over N templates; negative shifts are counted from the end."""
+    """Return the value ``(N, h, w)`` of each shift of VI over N templates; negative shifts count from the end."""
     size = [next_fast_len(max(a, b) + min(a, b) // 4, real=True) for a, b in zip(ir.shape[-2:], vi.shape[-2:])]
     vi_energy, ir_energy = vi.square().sum(1, keepdim=True), ir.square().sum(1, keepdim=True)
     ir, vi = torch.cat((ir, ir_energy, torch.ones_like(ir_mask)), dim=1) * ir_mask, vi * vi_mask
@@ -158,7 +173,7 @@ def _correlate(ir: Tensor, ir_mask: Tensor, vi: Tensor, vi_mask: Tensor) -> Tens
 
 
 def _peaks(value: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The best maxima of ``(N, h, w)`` apart from each other: values ``(N, P)`` and shifts ``(N, P, 2)``, x and y."""
+    """Find the best separate maxima of ``(N, h, w)``: values ``(N, P)`` and shifts ``(N, P, 2)``, x and y."""
     height, width = value.shape[-2:]
     rows, columns = torch.arange(height, device=value.device), torch.arange(width, device=value.device)
     values, shifts = [], []
@@ -175,7 +190,7 @@ def _peaks(value: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _distinct(maps: Tensor, corners: Tensor, count: int) -> list[int]:
-    """The indices of the first ``count`` of N maps that take VI's corners elsewhere than those before."""
+    """Return the indices of the first ``count`` of N maps whose corner positions differ from all those before."""
     homogeneous = torch.cat((corners, torch.ones_like(corners[:, :1])), dim=1)
     moved = homogeneous @ maps[:, :2].mT
     scale = torch.linalg.det(maps[:, :2, :2]).sqrt()

@@ -1,8 +1,8 @@
-"""The result of a registration: where each pixel of the VI file lies in the IR file.
+"""Represent the result of a registration: the position in the IR file of each pixel of the VI file.
 
 Convention: positions are in the *files'* own pixels, x to the right, y downwards, centres at whole numbers. A pixel
 ``p`` of VI shows what IR shows at ``q = H(p + d(p))``, with the homography ``H = vi_to_ir`` and a smooth displacement
-``d`` in VI's pixels that refines it; without one, ``q = H(p)``. Sizes are (width, height).
+``d`` in VI's pixels; without one, ``q = H(p)``. Sizes are (width, height).
 """
 
 import json
@@ -47,12 +47,12 @@ class Transform:
         return Transform(resize_matrix(vi_size[::-1], ir_size[::-1]), vi_size, ir_size, source="frames")
 
     def to_ir(self, points: Tensor) -> Tensor:
-        """Where ``points`` ``(N, 2)`` of VI lie in IR, ``(N, 2)``, float64."""
+        """Map ``points`` ``(N, 2)`` of VI to IR, ``(N, 2)``, float64."""
         points = points.double()
         return _apply(self.vi_to_ir, points + self._displacement_at(points))
 
     def to_vi(self, points: Tensor) -> Tensor:
-        """Where ``points`` ``(N, 2)`` of IR lie in VI, ``(N, 2)``, float64; the displacement by a fixed point."""
+        """Map ``points`` ``(N, 2)`` of IR to VI, ``(N, 2)``, float64, by fixed-point iteration."""
         target = _apply(torch.linalg.inv(self.vi_to_ir), points.double())
         position = target
         for _ in range(_FIXED_POINT_ROUNDS if self.displacement is not None else 0):
@@ -60,29 +60,29 @@ class Transform:
         return position
 
     def map_vi2ir(self) -> Tensor:
-        """For every pixel of VI, x and y in IR's pixels: ``(2, H, W)`` float32, never NaN; may lie outside IR."""
+        """Return x and y in IR's pixels for every pixel of VI: ``(2, H, W)`` float32, never NaN; may lie outside IR."""
         return self._map(self.to_ir, self.vi_size)
 
     def map_ir2vi(self) -> Tensor:
-        """For every pixel of IR, x and y in VI's pixels: ``(2, h, w)`` float32; may lie outside VI."""
+        """Return x and y in VI's pixels for every pixel of IR: ``(2, h, w)`` float32; may lie outside VI."""
         return self._map(self.to_vi, self.ir_size)
 
     def warp_ir(self, ir: Tensor, mode: str = "bicubic") -> tuple[Tensor, Tensor]:
-        """``ir`` ``(B, C, h, w)``, an array of the IR file, on VI's frame ``(B, C, H, W)``, sampled once; and ``valid``
+        """Resample ``ir`` ``(B, C, h, w)``, an array of the IR file, on VI's frame: ``(B, C, H, W)`` and ``valid``
         ``(1, 1, H, W)``, 1 where it was sampled inside (elsewhere the result is 0). ValueError for another size.
         """
         return _warp(ir, self.map_vi2ir(), self.ir_size, mode)
 
     def warp_vi(self, vi: Tensor, mode: str = "bicubic") -> tuple[Tensor, Tensor]:
-        """``vi`` ``(B, C, H, W)`` on IR's frame, as :meth:`warp_ir`."""
+        """Resample ``vi`` ``(B, C, H, W)`` on IR's frame, as :meth:`warp_ir`."""
         return _warp(vi, self.map_ir2vi(), self.vi_size, mode)
 
     def inverse(self) -> "Transform":
-        """The transform that takes IR for VI and VI for IR."""
+        """Return the transform from IR to VI."""
         return self._like(torch.linalg.inv(self.vi_to_ir), self.ir_size, self.vi_size, [self], self.to_vi)
 
     def then(self, second: "Transform") -> "Transform":
-        """From this one's VI to the IR of ``second``, whose VI is this one's IR file: first this, then ``second``."""
+        """Compose: apply this one, then ``second``, whose VI file is this one's IR file."""
         if second.vi_size != self.ir_size:
             raise ValueError(
                 f"the second begins in a file of {second.vi_size}, the first ends in one of {self.ir_size}"
@@ -117,8 +117,8 @@ class Transform:
         try:
             values = json.loads(path.read_text())
             matrix = torch.tensor(values["vi_to_ir"], dtype=torch.float64).view(3, 3)
-            sizes = [tuple(int(n) for n in values[name]) for name in ("vi_size", "ir_size")]
-            if any(len(size) != 2 or min(size) < 1 for size in sizes):
+            vi_size, ir_size = _size(values["vi_size"]), _size(values["ir_size"])
+            if min(vi_size + ir_size) < 1:
                 raise ValueError("vi_size and ir_size are [width, height]")
             if not torch.isfinite(matrix).all() or abs(torch.linalg.det(matrix)) < 1e-12:
                 raise ValueError("vi_to_ir cannot be inverted")
@@ -130,7 +130,8 @@ class Transform:
             raise ValueError(f"{path}: not a transform ({error})") from error
         return Transform(
             matrix,
-            *sizes,
+            vi_size,
+            ir_size,
             displacement,
             bool(values.get("accepted", True)),
             float(values.get("confidence", 1.0)),
@@ -138,7 +139,7 @@ class Transform:
         )
 
     def _displacement_at(self, points: Tensor) -> Tensor:
-        """``(N, 2)`` at ``points`` ``(N, 2)`` of VI; beyond the frame it continues with its edge values."""
+        """Interpolate at ``points`` ``(N, 2)`` of VI: ``(N, 2)``; edge values continue beyond the frame."""
         if self.displacement is None:
             return torch.zeros_like(points)
         grid = (2 * points + 1) / points.new_tensor(self.vi_size) - 1
@@ -152,7 +153,7 @@ class Transform:
         return torch.cat([to(part).float() for part in grid.split(_AT_ONCE)]).T.reshape(2, size[1], size[0])
 
     def _like(self, matrix, vi_size, ir_size, parts: list["Transform"], to: Callable[[Tensor], Tensor]) -> "Transform":
-        """With ``matrix`` and what ``to`` takes points of VI to beyond it; accepted if all ``parts`` are."""
+        """Build a transform from ``matrix`` and the point map ``to`` of VI; accepted if all ``parts`` are."""
         displacement = None
         if any(part.displacement is not None for part in parts):
             cells = [max(1, round(_CELLS * n / max(vi_size))) for n in vi_size]
@@ -170,7 +171,7 @@ def _apply(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def _warp(image: Tensor, positions: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
-    """``image`` ``(B, C, h, w)`` of ``size`` (width, height) at ``positions`` ``(2, H, W)``, and where it is inside."""
+    """Sample ``image`` ``(B, C, h, w)`` of ``size`` (width, height) at ``positions`` ``(2, H, W)``; with valid mask."""
     if tuple(image.shape[-2:]) != size[::-1]:
         raise ValueError(f"the array is {image.shape[-1]}x{image.shape[-2]}, the file {size[0]}x{size[1]}")
     if mode not in MODES:
@@ -181,9 +182,14 @@ def _warp(image: Tensor, positions: Tensor, size: tuple[int, int], mode: str) ->
     values = image if image.is_floating_point() else image.float()
     # Bicubic interpolation needs two pixels around; beyond the edge they are its own.
     result = F.grid_sample(values, grid.to(values.dtype).expand(len(image), -1, -1, -1), mode, "border", False)
-    # A cubic overshoots at edges, which no pixel of the file shows.
+    # Clamp the overshoot of cubic interpolation at edges.
     result = result.clamp(values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True)) * valid.to(result.dtype)
     return (result if image.is_floating_point() else result.round().to(image.dtype)), valid
+
+
+def _size(values: list) -> tuple[int, int]:
+    width, height = values
+    return int(width), int(height)
 
 
 def _write(path: Path, write: Callable) -> None:
@@ -194,8 +200,8 @@ def _write(path: Path, write: Callable) -> None:
 
 
 def points_matrix(size: tuple[int, int]) -> Tensor:
-    """``(3, 3)`` float64: pixels of a file of ``size`` (width, height) to points, measured from its centre in units of
-    half its longer side.
+    """Return the matrix ``(3, 3)``, float64, from pixels of a file of ``size`` (width, height) to points, which are
+    positions from its centre in units of half its longer side.
     """
     width, height = size
     unit = max(size) / 2

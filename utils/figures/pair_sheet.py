@@ -1,6 +1,7 @@
 """The sheet of one pair: the inputs and the results of registration, fusion and segmentation, side by side."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,8 @@ class Pictures:
             return self
         size = [max(1, round(side * scale)) for side in (height, width)]
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: _reduce(x, size) for name, x in given.items() if isinstance(x, Tensor)})
+        reduced: dict[str, Any] = {name: _reduce(x, size) for name, x in given.items() if isinstance(x, Tensor)}
+        return replace(self, **reduced)
 
 
 def _reduce(x: Tensor, size: list[int]) -> Tensor:

@@ -103,10 +103,10 @@ def test_a_fit_from_hypotheses_is_relative_to_them():
 
 @pytest.mark.parametrize("prior", [SAME_FRAME, HYPOTHESIS])
 def test_priors(prior):
-    assert prior.loss(torch.eye(3)[None]) == 0
+    assert prior.penalty(torch.eye(3)[None]) == 0
     maps = torch.eye(3, dtype=torch.double) + 0.1 * torch.rand(2, 3, 3, dtype=torch.double)
-    whole = torch.autograd.functional.jacobian(lambda m: prior.deviations(m)[0], maps).flatten(3)[..., :8]
-    assert torch.allclose(prior.deviations(maps)[1], torch.stack([whole[i, :, i] for i in range(2)]))
+    whole = torch.autograd.functional.jacobian(lambda m: prior.residuals(m)[0], maps).flatten(3)[..., :8]
+    assert torch.allclose(prior.residuals(maps)[1], torch.stack([whole[i, :, i] for i in range(2)]))
 
 
 def test_wrong_pairs_and_flat_frames_are_refused():
