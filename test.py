@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -332,7 +333,7 @@ def main(argv: list[str] | None = None) -> None:
         bar.set_postfix_str(f"{seconds:.2f} s/pair")
 
     if rows:
-        summary = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]}
+        summary: dict[str, Any] = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]}
         decided = [row["accepted"] for row in rows if "accepted" in row]
         if decided:
             summary |= {"accepted": sum(decided), "refused": len(decided) - sum(decided)}

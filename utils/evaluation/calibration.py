@@ -45,7 +45,7 @@ _RIDGE = 1e-3  # keeps the weights finite where the classes do not overlap
 
 @dataclass(frozen=True)
 class Source:
-    """Hold a pair, ``pairs[index]``, of a ``split``; ``others[other]``, of another data set, if a wrong pair is made."""
+    """Hold a pair, ``pairs[index]``, of a ``split``; ``others[other]``, of another set, if a wrong pair is made."""
 
     split: str
     pairs: PairedFolders
