@@ -177,14 +177,6 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
     )
 
 
-def given_transform(path: Path, name: str) -> Transform:
-    """Load the transform of the pair ``name``: the file ``path``, or NAME.json in the folder ``path``."""
-    try:
-        return Transform.load(path / f"{name}.json" if path.is_dir() else path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}" if isinstance(error, OSError) else str(error)) from error
-
-
 @dataclass
 class Processed:
     """The results of one pair, on the CPU; ``ir`` is the IR image of it that was used."""
@@ -216,7 +208,8 @@ def process(pipeline: Pipeline, pair: Pair, args: argparse.Namespace) -> Process
     if args.transform is None:
         registration = pipeline.register(ir, vi)
     else:
-        registration = registered_by(ir, [given_transform(args.transform, pair.name)])
+        path = args.transform / f"{pair.name}.json" if args.transform.is_dir() else args.transform
+        registration = registered_by(ir, [Transform.load(path)])
     processed.registration = registration.cpu()
     if args.mode == "Reg&Fusion" and (args.keep_refused or not processed.refused):
         processed.fused = pipeline.fuse_registered(ir, vi, registration).fused[0].cpu()

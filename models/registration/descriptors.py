@@ -192,12 +192,6 @@ def describe(
     return descriptors - mean, mask
 
 
-def make_level(ir: Tensor, vi: Tensor, side: int) -> Level:
-    """Describe gray images ``(1, 1, H, W)``, shrunk to a longer side of ``side`` px if they are larger."""
-    ir, vi = Picture.of(ir).shrink(side), Picture.of(vi).shrink(side)
-    return Level(*describe(ir.gray, ir.content), *describe(vi.gray, vi.content), vi.frame)
-
-
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(1, keepdim=True)
 

@@ -6,10 +6,10 @@ Convention: positions are in the *files'* own pixels, x to the right, y downward
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from kornia.geometry.linalg import transform_points
 from torch import Tensor
 
 from models.warping import pixel_grid, resize_matrix, valid_mask
+from utils.errors import UserError
+from utils.files.writing import write_bytes, write_file
 
 MODES = ("nearest", "bilinear", "bicubic")
 _FIXED_POINT_ROUNDS = 30
@@ -93,9 +95,11 @@ class Transform:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write JSON to ``path``, and the displacement, if there is one, to the same name with ``.npz``."""
+        """Write JSON to ``path``, and the displacement, if there is one, to the same name with ``.npz``.
+
+        Raises UserError if they cannot be written.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         grid = path.with_suffix(".npz")
         values = {
             "vi_to_ir": (self.vi_to_ir / self.vi_to_ir[2, 2]).tolist(),
@@ -107,12 +111,12 @@ class Transform:
             "displacement": grid.name if self.displacement is not None else None,
         }
         if self.displacement is not None:
-            _write(grid, lambda file: np.savez_compressed(file, displacement=self.displacement.numpy()))
-        _write(path, lambda file: file.write((json.dumps(values, indent=1) + "\n").encode()))
+            write_file(grid, lambda file: np.savez_compressed(file, displacement=self.displacement.numpy()))
+        write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
 
     @staticmethod
     def load(path: str | Path) -> "Transform":
-        """Read what :meth:`save` wrote. ValueError naming the file if it is not a transform; OSError if unreadable."""
+        """Read what :meth:`save` wrote. Raises UserError naming the file if it is unreadable or not a transform."""
         path = Path(path)
         try:
             values = json.loads(path.read_text())
@@ -126,8 +130,10 @@ class Transform:
             if values.get("displacement"):
                 with np.load(path.with_name(values["displacement"])) as arrays:
                     displacement = torch.from_numpy(arrays["displacement"].astype(np.float32))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: not a transform ({error})") from error
+        except OSError as error:
+            raise UserError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
+        except (KeyError, TypeError, ValueError, RuntimeError, BadZipFile) as error:
+            raise UserError(f"{path}: not a transform ({error})") from error
         return Transform(
             matrix,
             vi_size,
@@ -190,13 +196,6 @@ def _warp(image: Tensor, positions: Tensor, size: tuple[int, int], mode: str) ->
 def _size(values: list) -> tuple[int, int]:
     width, height = values
     return int(width), int(height)
-
-
-def _write(path: Path, write: Callable) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)
 
 
 def points_matrix(size: tuple[int, int]) -> Tensor:

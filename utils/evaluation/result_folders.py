@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from datasets.paired import images_by_stem
-from models.registration.transform import Transform
 from utils.errors import UserError
 
 KINDS = ("fused", "registered", "flow", "transform", "seg")
@@ -85,13 +84,3 @@ def read_estimated_flow(path: Path, key: str = "flow_ir2vi") -> Tensor:
             return torch.from_numpy(content[key].astype(np.float32))
     except Exception as error:  # NumPy raises half a dozen unrelated kinds for a damaged file
         raise UserError(f"{path}: not a readable .npz file with the key {key!r}") from error
-
-
-def read_transform(path: Path) -> Transform:
-    """Read a transform that ``test.py`` wrote; UserError if it cannot be read."""
-    try:
-        return Transform.load(path)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

@@ -9,8 +9,9 @@ import torch
 from tqdm import tqdm
 
 from datasets.paired import Pair, PairSet
+from models.registration import Transform
 from utils.errors import UserError
-from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow, read_transform
+from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow
 from utils.figures.curves import cumulative_curves, trade_off
 from utils.figures.tables import latex, markdown, summarise
 from utils.files.images import read_image
@@ -58,7 +59,7 @@ def score_map(kind: str, path: Path, pair: Pair) -> dict[str, float]:
     (vi_height, vi_width), ir_size = pair.vi.shape[-2:], pair.ir.shape[-2:]
     decision = {}
     if kind == "transform":
-        transform = read_transform(path)
+        transform = Transform.load(path)
         if (*transform.vi_size, *transform.ir_size) != (vi_width, vi_height, ir_size[1], ir_size[0]):
             raise ValueError("vi_size and ir_size are not those of the data set's images")
         positions, decision = transform.map_vi2ir(), {"accepted": float(transform.accepted)}

@@ -5,6 +5,7 @@ import torch
 
 from models.registration.transform import Transform, points_matrix
 from models.warping import pixel_grid, warp
+from utils.errors import UserError
 
 VI, IR = (120, 90), (64, 48)  # width, height
 MATRIX = torch.tensor([[0.5, -0.05, 3.0], [0.04, 0.52, 1.5], [1e-4, -2e-4, 1.0]], dtype=torch.float64)
@@ -54,8 +55,14 @@ def test_save_and_load(tmp_path):
     assert {file.name for file in (tmp_path / "a").iterdir()} == {"pair.json", "pair.npz"}
     for text in ("{}", '{"vi_to_ir": [[1, 0], [0, 1]], "vi_size": [4, 4], "ir_size": [4, 4]}', "no"):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(ValueError, match="bad.json"):
+        with pytest.raises(UserError, match="bad.json: not a transform"):
             Transform.load(tmp_path / "bad.json")
+    (tmp_path / "a" / "pair.npz").write_bytes(b"PK damaged")
+    with pytest.raises(UserError, match="pair.json: not a transform"):
+        Transform.load(tmp_path / "a" / "pair.json")
+    (tmp_path / "a" / "pair.npz").unlink()
+    with pytest.raises(UserError, match="pair.npz: cannot be read"):
+        Transform.load(tmp_path / "a" / "pair.json")
 
 
 def test_the_map_and_the_flow_agree_with_the_projects_warp():
