@@ -52,8 +52,9 @@ class Registrar:
     ``search``: "narrow" expects frames that agree to a few degrees; "wide" searches all scales of IR's field of view
     relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, then wide if the narrow
     candidate is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from images
-    ``(1, C, H, W)`` of one size; where the narrow candidate is not accepted, its affine part is another start.
-    ``elastic``: whether a smooth displacement refines an accepted map.
+    ``(1, C, H, W)`` of one size; where the narrow candidate is not accepted, its affine part is another start, and
+    where no candidate is, the flow itself is the refused answer. ``elastic``: whether a smooth displacement refines an
+    accepted map.
 
     Raises ValueError for an unknown search or an empty range.
     """
@@ -80,6 +81,9 @@ class Registrar:
         best, ir_picture, vi_picture = self.decide(ir, vi)
         if best is None:
             return replace(Transform.of_frames(**sizes), accepted=False, confidence=0.0)
+        if not best.accepted and self.network is not None and _size(ir) == _size(vi):
+            refused = replace(Transform.of_frames(**sizes), accepted=False, confidence=best.evidence.confidence())
+            return replace(refused, displacement=self.network(ir, vi)[0].float().cpu(), source="network")
         matrix = torch.linalg.inv(points_matrix(_size(ir))) @ best.map.double().cpu() @ points_matrix(_size(vi))
         displacement = _refine(best, ir_picture, vi_picture) if best.accepted and self.elastic else None
         return Transform(
@@ -103,10 +107,12 @@ class Registrar:
             candidates.append(self._narrow(ir_picture, vi_picture))
             if self.network is not None and _size(ir) == _size(vi) and not candidates[0].accepted:
                 candidates.append(self._near_network(ir_picture, vi_picture, self._network_map(ir, vi)))
-        settled = _size(ir) == _size(vi) and any(candidate.accepted for candidate in candidates)
-        if self.search == "wide" or (self.search == "auto" and not settled):
-            candidates += self._wide(ir_picture, vi_picture)
-        return max(candidates, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
+        near = candidates if _size(ir) == _size(vi) else []
+        if self.search == "wide" or (self.search == "auto" and not any(candidate.accepted for candidate in near)):
+            candidates = candidates + self._wide(ir_picture, vi_picture)
+        # Where nothing is accepted, frames of one size are more likely alike than far apart.
+        choice = [candidate for candidate in candidates if candidate.accepted] or near or candidates
+        return max(choice, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
 
     def _network_map(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Fit an affine map ``(1, 3, 3)`` between points to the network's flow by least squares."""

@@ -155,3 +155,14 @@ def test_arguments():
         Registrar(search="deep")
     with pytest.raises(ValueError, match="range above 0"):
         Registrar(scale=(0.0, 1.0))
+
+
+def test_a_refused_answer_stays_near_or_is_the_networks():
+    ir, vi = scene(20), scene(21)
+    grid = pixel_grid(VI[1], VI[0], vi)
+    near = Registrar()(ir, vi)
+    assert not near.accepted and near.displacement is None
+    assert (near.map_vi2ir() - grid[0]).norm(dim=0).mean() < 0.2 * VI[0]
+    by_network = Registrar(network=lambda ir, vi: torch.full_like(grid, 3.0))(ir, vi)
+    assert not by_network.accepted and by_network.source == "network"
+    assert torch.allclose(by_network.map_vi2ir(), grid[0] + 3, atol=1e-3)
