@@ -95,7 +95,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rotation", type=float, default=ROTATION, metavar="DEGREES", help="wide: up to 180 (default: %(default)s)"
     )
-    parser.add_argument("--keep_refused", action="store_true", help="write refused pairs, too")
+    parser.add_argument("--keep_refused", action="store_true", help="write the images of refused pairs, too")
     parser.add_argument(
         "--transform",
         type=Path,
@@ -209,6 +209,8 @@ def process(pipeline: Pipeline, pair: Pair, args: argparse.Namespace) -> Process
         registration = pipeline.register(ir, vi)
     else:
         path = args.transform / f"{pair.name}.json" if args.transform.is_dir() else args.transform
+        if not path.is_file():
+            raise UserError(f"{path}: no such transform; --transform FILE applies one map to all pairs")
         registration = registered_by(ir, [Transform.load(path)])
     processed.registration = registration.cpu()
     if args.mode == "Reg&Fusion" and (args.keep_refused or not processed.refused):
@@ -315,8 +317,8 @@ def main(argv: list[str] | None = None) -> None:
                     row |= {"accepted": int(not processed.refused), "confidence": confidence}
             if processed.refused:
                 bar.write(
-                    f"{name}: refused, confidence {row['confidence']:.2f}; try --search wide with another --scale or "
-                    "--rotation, or --keep_refused to see what was found",
+                    f"{name}: refused, confidence {row['confidence']:.2f}; if both images show one scene, try a wider "
+                    "--scale or --rotation; the sheet shows what was found, --keep_refused writes it",
                     file=sys.stderr,
                 )
         except (UserError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""From two images to a registration, with networks or without; imports of models/ layers, warping and results alone.
+"""From two images of any two sizes to the map between them; imports layers, warping, results of models/.
 
-``descriptors`` what two modalities share, and how well it agrees; ``structural`` an affine map fitted to it;
-``elastic`` the smooth displacement that remains; ``auto`` the structural fit, or the network where that fails;
-``registry`` the registrars by name.
+In the order of the work: ``descriptors`` of a pair at one scale, ``search`` for hypotheses, ``affine`` fits them,
+``decision`` weighs the evidence, ``elastic`` refines; ``registrar`` puts these together and returns a ``transform``.
+``registry`` holds the registrars by name.
 """
 
 from models.registration.registrar import Registrar
