@@ -289,7 +289,7 @@ def test_bad_labels_are_no_matter_where_none_are_scored(data, by_brightness, fus
         path.write_bytes(b"damaged")
     write_class_map(data / "root" / "S" / "test" / "label" / "c.png", label_of(0))  # of no pair
     for mode in ("Reg", "Fusion"):
-        run_test(data, *source(data), "--checkpoint", fuser, "--mode", mode, "--limit", 1)
+        run_test(data, *source(data), "--checkpoint", fuser, "--mode", mode, "--registrar", "none", "--limit", 1)
     with pytest.raises(UserError, match="no ir image for c"):
         run_test(data, *source(data), "--segmenter", "x")
     arguments = (*source(data), "--metrics", "MI", "--out", data / "scores", "--workers", 1, "--results")

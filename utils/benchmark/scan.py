@@ -60,7 +60,7 @@ def table(results: dict[tuple[torch.dtype, int, int], dict[str, Speed]]) -> str:
             rows.append(
                 [name, str(dtype).removeprefix("torch."), f"{width}x{height}", f"{speed.forward:.1f}"]
                 + [f"{speed.forward * 1e6 / (width * height):.1f}"]
-                + [f"{value / 1e9:.1f}" for value in (speed.bandwidth, speed.copy_bandwidth)]
+                + [f"{value / 1e9:.3g}" for value in (speed.bandwidth, speed.copy_bandwidth)]
                 + [f"{speeds['reference'].forward / speed.forward:.1f}", f"{speed.backward:.1f}"]
                 + [f"{speeds['reference'].backward / speed.backward:.1f}"]
             )
