@@ -21,6 +21,8 @@ _LARGEST_IR = 1600  # IR's longer side in pixels, as a field of view 2.5 times V
 _NEAR_TRANSLATION, _NEAR_ROTATION = 0.08, 12.0  # of the longer side, and in degrees: range of the narrow search
 _NEAR_STARTS, _HYPOTHESES, _FINALISTS = 4, 8, 3
 _MARGIN = 0.15  # of VI's longer side: IR that is resampled beyond the hypothesis
+# Confidence below which the network's flow is the better guess at a refused pair; seen on M3SVD's validation clips.
+_HOPELESS = 0.05
 _FLAT = 2e-3  # a standard deviation (of full range) below which a frame is constant
 
 
@@ -53,8 +55,8 @@ class Registrar:
     relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, then wide if the narrow
     candidate is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from images
     ``(1, C, H, W)`` of one size; where the narrow candidate is not accepted, its affine part is another start, and
-    where no candidate is, the flow itself is the refused answer. ``elastic``: whether a smooth displacement refines an
-    accepted map.
+    where nothing was found at all, the flow itself is the refused answer. ``elastic``: whether a smooth displacement
+    refines an accepted map.
 
     Raises ValueError for an unknown search or an empty range.
     """
@@ -81,7 +83,8 @@ class Registrar:
         best, ir_picture, vi_picture = self.decide(ir, vi)
         if best is None:
             return replace(Transform.of_frames(**sizes), accepted=False, confidence=0.0)
-        if not best.accepted and self.network is not None and _size(ir) == _size(vi):
+        hopeless = best.evidence.confidence() < _HOPELESS
+        if hopeless and self.network is not None and _size(ir) == _size(vi):
             refused = replace(Transform.of_frames(**sizes), accepted=False, confidence=best.evidence.confidence())
             return replace(refused, displacement=self.network(ir, vi)[0].float().cpu(), source="network")
         matrix = torch.linalg.inv(points_matrix(_size(ir))) @ best.map.double().cpu() @ points_matrix(_size(vi))
