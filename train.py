@@ -1,10 +1,11 @@
-"""Train SuperFusion: stage RF (registration and fusion together), F (fusion), FS (fusion for segmentation) or SEG (the
-segmenter).
+"""Train SuperFusion: stage R (registration), RF (registration and fusion together), F (fusion), FS (fusion for
+segmentation) or SEG (the segmenter).
 
 python train.py --config configs/rf_msrs.yaml --out runs/rf [--set train.minutes=25] [--resume]
 accelerate launch train.py ...        or torchrun --nproc_per_node 2 train.py ...: several GPUs, or processes
 
-The method is in utils/training/stages/, one file per stage: rf_step, f_step, fs_step and seg_step compute one step.
+The method is in utils/training/stages/, one file per stage: r_step, rf_step, f_step, fs_step and seg_step
+compute one step.
 This file contains the loop, which is the same for all stages.
 
 Writes OUT/last.safetensors and, with validation pairs, OUT/best.safetensors (the averaged weights, which rebuild their
@@ -12,7 +13,6 @@ own model), OUT/state.pt (everything --resume needs), OUT/validation.csv and OUT
 """
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
@@ -27,8 +27,9 @@ from utils.training.config import choose, load_config
 from utils.training.distributed import Interruption, largest, make_accelerator, synchronise_batch_norm
 from utils.training.log import Log
 from utils.training.optimizers import OPTIMIZERS
+from utils.training.record import Record
 from utils.training.run import Run
-from utils.training.schedule import averaged, learning_rate, share_done
+from utils.training.schedule import Average, learning_rate, share_done
 from utils.training.stages import STAGES
 from utils.training.stages.base import Step
 from utils.training.state import load_state
@@ -51,16 +52,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/state.pt")
     return parser.parse_args(argv)
-
-
-def check_finite(values: dict[str, float], step: int, names: list[str], state_file: Path) -> None:
-    """Raise UserError if one of ``values`` is not finite; the last saved state is kept."""
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise UserError(
-            f"step {step}: {bad[0]} is {values[bad[0]]} on a batch of {', '.join(names)}; stopped, with {state_file} "
-            "as it was saved last; a lower train.lr or a smaller weight of that term may help"
-        )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -86,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         synchronise_batch_norm(network, device)
     if train.channels_last:
         network.to(memory_format=torch.channels_last)
-    average = averaged(network, train.ema).eval()
+    average = Average(network, train.ema).eval()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(parameters, lr=train.lr, weight_decay=train.weight_decay)
     if train.compile:
@@ -100,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     progress = this_run.progress
     bar = tqdm(total=train.steps, initial=progress.step, unit="step", disable=None if is_main else True)
     with Interruption() as interruption, Log(args.out, progress.step, is_main) as log, bar:
+        record = Record(log, stage.sampler.names, state_file, accelerator.num_processes, accelerator.scaler is not None)
         begun = time.perf_counter() - 60 * progress.minutes
         while True:
             progress.minutes = (time.perf_counter() - begun) / 60
@@ -107,35 +99,34 @@ def main(argv: list[str] | None = None) -> None:
             done, stop = largest(accelerator, done, interruption.requested)
             if stop or done >= 1:
                 break
-            start, rate = time.perf_counter(), learning_rate(done, train)
+            rate = learning_rate(done, train)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            stage.sampler.config = config.data_at(done)
             for _ in range(train.accumulate):
-                batch, names = stage.draw(train.batch)
+                batch, picked = stage.draw(train.batch)
+                norm = None
                 with accelerator.accumulate(run_step):
                     terms = run_step(batch)
-                    values = dict(zip(terms, torch.stack(list(terms.values())).tolist()))
-                    check_finite(values, progress.step, names, state_file)
                     accelerator.backward(terms["total"])
                     if accelerator.sync_gradients:
-                        norm = float(accelerator.clip_grad_norm_(parameters, train.clip))
-                        if accelerator.scaler is None:  # in float16 the scaler skips such steps
-                            check_finite({"the gradient's norm": norm}, progress.step, names, state_file)
+                        norm = accelerator.clip_grad_norm_(parameters, train.clip)
                     optimizer.step()
                     optimizer.zero_grad()
+                record.add(progress.step, rate, terms, norm, picked)
             average.update_parameters(network)
             progress.step += 1
-
-            speed = train.batch * train.accumulate * accelerator.num_processes / (time.perf_counter() - start)
-            curves = {f"loss/{name}": value for name, value in values.items()}
-            curves |= {"learning_rate": rate, "gradient_norm": norm, "samples_per_second": speed}
-            log.write(curves, progress.step)
             bar.update()
-            bar.set_postfix(total=f"{values['total']:.3f}", samples_per_second=f"{speed:.2f}")
-            if progress.step % train.validate_every == 0:
+
+            # Between these steps nothing waits for the device.
+            validates, saves = progress.step % train.validate_every == 0, progress.step % train.save_every == 0
+            if validates or saves or progress.step % train.log_every == 0:
+                bar.set_postfix({name: f"{value:.3g}" for name, value in record.flush().items()})
+            if validates:
                 this_run.validate(log)
-            if progress.step % train.save_every == 0:
+            if saves:
                 this_run.save()
+        record.flush()
         if not stop and progress.validated != progress.step:
             this_run.validate(log)
         this_run.save()

@@ -33,16 +33,21 @@ class Ranges:
     ``rotation`` is the largest angle in degrees at a longer side of 500 px; it is proportional to that side, as
     published. ``translation`` is the largest shift along each axis as a share of the longer side (the published 0.1 is
     in units of half that side). ``shear`` is the largest absolute value added to each entry of the linear map.
-    ``elastic`` is the standard deviation of the elastic field in pixels.
+    ``elastic`` is the standard deviation of the elastic field in pixels. ``scale`` is the largest factor by which the
+    image is enlarged; the smallest is its inverse.
     """
 
     rotation: float = 10.0
     translation: float = 0.05
     shear: float = 0.0
     elastic: float = 1.6
+    scale: float = 1.0
 
 
 TEST = Ranges(rotation=7.0, translation=0.025, elastic=1.2)
+
+# Beyond what a test set has, for a matcher that catches more: 15 degrees at 640 px, shifts to a tenth of the image.
+WIDE = Ranges(rotation=15 * 500 / 640, translation=0.1, shear=0.03, scale=1.18)
 
 
 class Deformation:
@@ -55,7 +60,7 @@ class Deformation:
     def __init__(self, matrix: Tensor, elastic: Tensor, size: tuple[int, int]):
         self.matrix, self.elastic, self.size = matrix, elastic, size
         linear, shift = matrix[:, :, :2], matrix[:, :, 2:]
-        inverse = torch.linalg.inv(linear)
+        inverse = torch.linalg.inv_ex(linear).inverse  # unlike inv(), does not wait for the device to report errors
         self.inverse_matrix = torch.cat((inverse, -inverse @ shift), dim=2)
 
     def _elastic_at(self, points: Tensor) -> Tensor:
@@ -98,44 +103,57 @@ def apply_linear(linear: Tensor, vectors: Tensor) -> Tensor:
 
 def random_deformation(
     batch: int,
-    size: Sequence[int] | Tensor,
+    size: Sequence[int],
     ranges: Ranges,
     generator: torch.Generator,
-    device: torch.device | str = "cpu",
+    sizes: Tensor | None = None,
     affine: Tensor | None = None,
+    wide: Tensor | None = None,
 ) -> Deformation:
-    """Draw ``batch`` deformations on ``device`` for images of ``size``: one (height, width), or ``(B, 2)`` of them.
+    """Draw ``batch`` deformations, on the device of ``generator``, for images of at most ``size`` (height, width).
 
-    ``affine`` ``(B,)`` scales the ranges of the affine part of each sample. The random numbers come from ``generator``
-    on the CPU, so that a seed yields the same fields on every device.
+    On that device, ``sizes`` ``(B, 2)`` holds the (height, width) of each image, by default ``size``; ``affine``
+    ``(B,)`` scales the ranges of the affine part of each sample; where ``wide`` ``(B,)`` is set, that part has the
+    ranges of :data:`WIDE` instead of ``ranges``. Nothing waits for the device.
     """
+    device = generator.device
 
     def uniform(*shape: int) -> Tensor:
-        return 2 * torch.rand(*shape, generator=generator) - 1
+        return 2 * torch.rand(*shape, generator=generator, device=device) - 1
 
-    sizes = torch.as_tensor(size, dtype=torch.float32).expand(batch, 2)
+    if sizes is None:
+        height, width = size
+        sizes = torch.tensor([[height, width]], dtype=torch.float32, device=device).expand(batch, 2)
+    factor = torch.ones(batch, device=device) if affine is None else affine
+    special = torch.zeros(batch, dtype=torch.bool, device=device) if wide is None else wide
+
+    def largest(name: str) -> Tensor:
+        return torch.where(special, getattr(WIDE, name), getattr(ranges, name)) * factor
+
     longer = sizes.amax(dim=1)
-    factor = torch.ones(batch) if affine is None else affine
-    angle = uniform(batch) * math.radians(ranges.rotation) * longer / 500 * factor
+    angle = uniform(batch) * largest("rotation") * (math.pi / 180) * longer / 500
     cos, sin = torch.cos(angle), torch.sin(angle)
     linear = torch.stack((cos, -sin, sin, cos), dim=1).view(batch, 2, 2)
-    linear = linear + ranges.shear * uniform(batch, 2, 2) * factor.view(-1, 1, 1)
-    shift = ranges.translation * uniform(batch, 2) * longer[:, None] * factor[:, None]
-    centre = ((sizes.flip(1) - 1) / 2)[:, :, None]
-    offset = centre - linear @ centre + shift[:, :, None]
-    matrix = torch.cat((linear, offset), dim=2)
+    linear = linear + uniform(batch, 2, 2) * largest("shear").view(-1, 1, 1)
+    shift = uniform(batch, 2) * (largest("translation") * longer)[:, None]
 
-    height, width = (int(side) for side in sizes.amax(dim=0))
-    cells = [math.ceil((side + 2 * _MARGIN) / _SPACING) + 1 for side in (height, width)]
+    cells = [math.ceil((side + 2 * _MARGIN) / _SPACING) + 1 for side in size]
     sigma = _ELASTIC_SIGMA / _SPACING
-    kernel = gaussian_kernel(6 * math.ceil(sigma) + 1, sigma)
-    noise = uniform(batch, 2, *(n + kernel.numel() - 1 for n in cells))
-    half = kernel.numel() // 2
-    field = blur(noise.to(device), kernel, border="zero")[:, :, half:-half, half:-half]
+    taps = 6 * math.ceil(sigma) + 1
+    noise = uniform(batch, 2, *(n + taps - 1 for n in cells))
+    half = taps // 2
+    field = blur(noise, gaussian_kernel(taps, sigma, device), border="zero")[:, :, half:-half, half:-half]
     # Uniform noise in [-1, 1] has variance 1/3; filtering scales it by the sum of squared weights.
-    deviation = math.sqrt(1 / 3) * float(kernel.square().sum())
+    deviation = math.sqrt(1 / 3) * float(gaussian_kernel(taps, sigma).square().sum())
     elastic = field * (ranges.elastic / deviation)
-    return Deformation(matrix.to(device), elastic, (height, width))
+
+    # Drawn last: what a seed draws for ranges without it stays as it was.
+    magnification = torch.where(special, math.log(WIDE.scale), math.log(ranges.scale)) * factor * uniform(batch)
+    linear = linear * magnification.exp().view(-1, 1, 1)
+    centre = ((sizes.flip(1) - 1) / 2)[:, :, None]
+    # Not a matrix product, which a GPU may round to ten bits (TF32).
+    offset = centre - (linear * centre.mT).sum(dim=2, keepdim=True) + shift[:, :, None]
+    return Deformation(torch.cat((linear, offset), dim=2), elastic, (size[0], size[1]))
 
 
 def true_displacement(name: str, size: Sequence[int], seed: int) -> Tensor:

@@ -18,6 +18,7 @@ _SHARES = Rule(
     lambda sets: all(share >= 0 for share in sets.values()) and 0 < sum(sets.values()) < math.inf,
     "it needs at least one set, and shares that are not negative",
 )
+_IR_SHARES = Rule(lambda sets: all(0 <= share < math.inf for share in sets.values()), "shares must not be negative")
 _SCALE = Rule(lambda scale: 0 < scale <= 1, "it must be above 0 and at most 1")
 _ZOOM = Rule(lambda zoom: 0 < zoom[0] <= zoom[1], "it must be two numbers above 0, the smaller first")
 
@@ -28,6 +29,9 @@ class Data:
 
     root: str = "data"
     sets: dict[str, float] = setting({"RoadScene/train": 1.0}, _SHARES)  # each SET/SPLIT and its share of the crops
+    # SET/SPLIT/ir without partners, and their shares of the deformed crops (stages R and RF), each image matched with a
+    # made-up other modality of itself.
+    ir_sets: dict[str, float] = setting({}, _IR_SHARES)
     val: list[str] = field(default_factory=list)  # validate on these SET/SPLIT ...
     hold_out: float = setting(0.0, SHARE_BELOW_ONE)  # ... and on this share of each training set, its last pairs
     val_pairs: int = setting(20, at_least(1))  # the largest number of validation pairs from one set
@@ -36,6 +40,8 @@ class Data:
     zoom: tuple[float, float] = setting((0.75, 1.1), _ZOOM)  # image pixels per crop pixel, relative to the scale
     band: float = setting(0.33, SHARE)  # share of samples placed without regard to the warped image's black band
     residual: float = setting(0.0, SHARE)  # share of nearly registered samples, as in the matcher's second pass
+    wide: float = setting(0.0, SHARE)  # share of samples with the ranges WIDE of datasets/deformation.py
+    other_modality: float = setting(0.0, SHARE)  # share of pairs of which one image is made up from the other
     quarter_turns: bool = False
     rotation: float = 10.0  # for this and the next three see Ranges in datasets/deformation.py
     translation: float = 0.05
@@ -58,6 +64,12 @@ def open_set(config: Data, name: str, labels: bool) -> PairSet:
             "as python -m datasets.prepare lays it out"
         )
     return PairedFolders(folder / "ir", folder / "vi", label=folder / "label" if labels else None)
+
+
+def open_ir_set(config: Data, name: str) -> PairSet:
+    """Open ``config.root/name/ir``, images without partners, as pairs of each image with itself."""
+    folder = Path(config.root) / name / "ir"
+    return PairedFolders(folder, folder)
 
 
 def held_out(config: Data, count: int) -> int:

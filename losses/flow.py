@@ -1,10 +1,9 @@
 """Losses on flows: end-point error, smoothness and border suppression. Flows are ``(B, 2, H, W)`` in pixels."""
 
-import torch
 from torch import Tensor
 
 from losses.basics import masked_mean, second_differences
-from models.warping import pixel_grid, resize_flow
+from models.warping import per_axis, pixel_grid, resize_flow
 
 # Coarse to fine; the last flow is the result and weighs most.
 SCALE_WEIGHTS = (0.3, 0.5, 1.0)
@@ -39,6 +38,6 @@ def border(flow: Tensor, valid: Tensor) -> Tensor:
     """
     height, width = flow.shape[-2:]
     position = pixel_grid(height, width, like=flow) + flow
-    last = torch.tensor([width - 1.0, height - 1.0], device=flow.device).view(1, 2, 1, 1)
+    last = per_axis(width - 1, height - 1, like=flow)
     outside = (-position).clamp(min=0) + (position - last).clamp(min=0)
     return masked_mean(outside.sum(dim=1, keepdim=True), valid)

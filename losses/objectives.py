@@ -23,15 +23,14 @@ class Term:
 
 
 def photometric_both(result: dict, batch: dict[str, Tensor]) -> Tensor:
-    """Compute the photometric loss of both warped images against the undeformed images in their counterparts."""
-    n = len(batch["ir"]) // 2
-    targets = torch.cat((batch["ir"].roll(n, 0), batch["y"].roll(n, 0)))
+    """Compute the photometric loss of both warped images against what they should show."""
+    targets = torch.cat((batch["target_ir"], batch["target_y"]))
     masks = torch.cat((batch["valid_ir2vi"], batch["valid_vi2ir"]))
     return photometric.photometric(torch.cat((result["warped_ir"], result["warped_vi"])), targets, masks)
 
 
-# The first n pairs have a deformed IR image, the others a deformed VI image. In each pair, the flow of one direction
-# undoes the deformation, as at test time; the flow of the other direction is the deformation itself.
+# The first half of the pairs has a deformed IR image, the other a deformed VI image. In each pair, the flow of one
+# direction undoes the deformation, as at test time; the flow of the other direction is the deformation itself.
 
 
 def epe_register(result: dict, batch: dict[str, Tensor]) -> Tensor:
@@ -77,7 +76,7 @@ def with_auxiliary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[di
     return both
 
 
-# Stage RF: functions of (result, batch), see rf_objective.
+# Stages R and RF: functions of (result, batch), see r_objective.
 MATCHING_TERMS = {
     "photometric": Term(10.0, photometric_both),
     "epe_register": Term(0.1, epe_register),
@@ -123,17 +122,25 @@ def loss_weights(**changes: float) -> Weights:
     return weights | changes
 
 
-def rf_objective(result: dict, batch: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
-    """Stage RF, registration and fusion: return its weighted terms by name, and their ``total``.
+def r_objective(result: dict, batch: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
+    """Stage R, registration alone: return its weighted terms by name, and their ``total``.
 
-    ``batch`` is that of :meth:`datasets.crops.CropSampler.deformed`: 2 n pairs, pair i + n the counterpart of pair i.
-    ``result`` holds ``flows``, a list of flows (coarse to fine) for each direction "ir2vi" and "vi2ir";
-    ``warped_ir`` and ``warped_vi`` ``(2n, 1, H, W)``, the luminances warped by the last of them; and, where fusion is
-    trained, ``fused``, its sources ``fused_ir`` and ``fused_vi``, and ``fused_valid``, all ``(2k, 1, H, W)``, the
-    first k from (registered IR, VI), the others their counterparts from (IR, registered VI).
+    ``batch`` is that of :meth:`datasets.crops.CropSampler.deformed`, N pairs. ``result`` holds ``flows``, a list of
+    flows (coarse to fine) for each direction "ir2vi" and "vi2ir"; ``warped_ir`` and ``warped_vi`` ``(N, 1, H, W)``, the
+    luminances warped by the last of them.
 
     All objectives omit the terms of weight 0, whose inputs may then be missing; they raise UserError if no term is
     left.
+    """
+    return _with_total(_weighted(MATCHING_TERMS, weights, result, batch), MATCHING_TERMS)
+
+
+def rf_objective(result: dict, batch: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
+    """Stage RF, registration and fusion: return its weighted terms by name, and their ``total``.
+
+    ``batch`` has 2 n pairs, pair i + n the counterpart of pair i. ``result`` holds what :func:`r_objective` names and,
+    where fusion is trained, ``fused``, its sources ``fused_ir`` and ``fused_vi``, and ``fused_valid``, all
+    ``(2k, 1, H, W)``, the first k from (registered IR, VI), the others their counterparts from (IR, registered VI).
     """
     terms = (
         _weighted(MATCHING_TERMS, weights, result, batch)

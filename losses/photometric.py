@@ -25,7 +25,7 @@ def photometric(warped: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """
     # Outside the mask both images are set to black, so that the blur carries no difference into the mask.
     warped, target = warped * mask, target * mask
-    kernel = gaussian_kernel(*_BLUR)
+    kernel = gaussian_kernel(*_BLUR, warped.device)
     smooth = [standardise(blur(image, kernel, border="replicate"), mask) for image in (warped, target)]
     difference = smooth[0] - smooth[1]
     appearance = masked_mean(difference.abs() + difference.square(), mask)

@@ -26,7 +26,7 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
     ``sigma``, cut off at about 2 sigma. Returns ``(B, 49, H, W)``, row by row from the upper left neighbour:
     ``correlation="squared"`` is the mean squared difference over channels, "cosine" the cosine similarity.
     """
-    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
+    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma, src.device), border="zero")
     # In float32 under autocast too: small differences between features matter.
     with torch.autocast(src.device.type, enabled=False):
         if correlation == "cosine":

@@ -40,9 +40,9 @@ class ConvBlock(nn.Sequential):
         super().__init__(*layers)
 
 
-def gaussian_kernel(size: int, sigma: float) -> Tensor:
-    """Return a 1-D Gaussian of ``size`` taps (odd) whose sum is 1, float32."""
-    x = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+def gaussian_kernel(size: int, sigma: float, device: torch.device | None = None) -> Tensor:
+    """Return a 1-D Gaussian of ``size`` taps (odd) whose sum is 1, float32, made on ``device``."""
+    x = torch.arange(size, dtype=torch.float32, device=device) - (size - 1) / 2
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     return kernel / kernel.sum()
 

@@ -35,7 +35,7 @@ def structural_channels(image: Tensor) -> Tensor:
     third is the gradient magnitude divided by its local mean (sigma 8).
     """
     gray = luminance(image)
-    fine, coarse = gaussian_kernel(13, 2.0), gaussian_kernel(49, 8.0)
+    fine, coarse = (gaussian_kernel(*options, gray.device) for options in ((13, 2.0), (49, 8.0)))
 
     def local_contrast(kernel: Tensor) -> Tensor:
         mean = blur(gray, kernel, border="replicate")

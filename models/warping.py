@@ -194,5 +194,5 @@ def flow_to_published(flow: Tensor) -> Tensor:
 
 def per_axis(x: float, y: float, like: Tensor) -> Tensor:
     """Return (x, y) as ``(1, 2, 1, 1)``, to broadcast over a flow; device and dtype are those of ``like``."""
-    # Not like.new_tensor(), which would fix a size as a constant in an exported graph.
-    return torch.tensor([x, y], device=like.device, dtype=like.dtype).view(1, 2, 1, 1)
+    # Filled on the device: a tensor made of a list is copied to it, which waits for all work queued there.
+    return torch.stack([torch.full((1, 1), value, device=like.device, dtype=like.dtype) for value in (x, y)])[None]

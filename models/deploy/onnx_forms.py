@@ -55,7 +55,7 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
 
     The seven rows of a neighbourhood are gathered at once, since every operation in the graph slows down the export.
     """
-    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
+    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma, src.device), border="zero")
     if correlation == "cosine":
         src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
     height, width = tgt.shape[-2:]

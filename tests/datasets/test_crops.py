@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datasets.crops import CropSampler, ImageBatch
+from datasets.crops import CropSampler
 from datasets.paired import Pair, PairSet
 from datasets.training_sets import READERS, Data, held_out, open_set
 from models.warping import pixel_grid, warp
@@ -51,7 +51,19 @@ def root(tmp_path_factory):
 def sampler(root, *sets, seed=0, labels=False, device="cpu", **options):
     options = dict(crop=40, rotation=6.0, translation=0.04, shear=0.02, elastic=0.5) | options
     shares = dict.fromkeys((f"{name}/train" for name in sets or ("LARGE",)), 1.0)
-    return CropSampler(Data(root=str(root), **dict(sets=shares) | options), seed, device, labels)
+    return Sampler(Data(root=str(root), **dict(sets=shares) | options), seed, device, labels)
+
+
+class Sampler(CropSampler):
+    """A sampler that returns names in place of indices."""
+
+    def deformed(self, size, counterparts=True):
+        batch, picked = super().deformed(size, counterparts)
+        return batch, [self.names[i] for i in picked]
+
+    def aligned(self, size):
+        batch, picked = super().aligned(size)
+        return batch, [self.names[i] for i in picked]
 
 
 def check_flows(batch):
@@ -78,7 +90,7 @@ def test_shapes_and_ranges(root):
     batch, names = sampler(root).deformed(3)
     assert len(names) == 3 and set(names) <= {"a", "b"}
     assert {key: tuple(value.shape[:2]) for key, value in batch.items()} == {
-        **dict(ir=(6, 1), y=(6, 1), match_ir=(6, 1), match_vi=(6, 3)),
+        **dict(ir=(6, 1), y=(6, 1), target_ir=(6, 1), target_y=(6, 1), match_ir=(6, 1), match_vi=(6, 3)),
         **dict(flow_ir2vi=(6, 2), flow_vi2ir=(6, 2), valid_ir2vi=(6, 1), valid_vi2ir=(6, 1)),
     }
     for key, value in batch.items():
@@ -93,6 +105,45 @@ def test_flows_are_measured_in_crop_pixels(root):
     coarse, _ = sampler(root, crop=20, zoom=(1.0, 1.0), band=1.0, scale=0.5).deformed(4)
     lengths = [batch["flow_ir2vi"].norm(dim=1).mean().item() for batch in (fine, coarse)]
     assert lengths[1] == pytest.approx(lengths[0] / 2, rel=0.1) and lengths[0] > 2
+
+
+def test_without_counterparts_ir_is_warped_in_one_half_and_vi_in_the_other(root):
+    batch, names = sampler(root, "SMALL", band=1.0, zoom=(3.0, 3.0)).deformed(9, counterparts=False)
+    assert len(names) == len(batch["ir"]) == 9
+    # The images hold no black but the band of what is warped: IR in the first four, VI in the others.
+    for key, other, part in (("ir", "y", slice(0, 4)), ("y", "ir", slice(4, 9))):
+        assert (batch[key][part] == 0).any() and batch[other][part].min() > 0
+    # IR and VI are one image here, so each true flow must bring them together, and onto the target.
+    for way, moving, fixed in zip(WAYS, ("ir", "y"), ("y", "ir")):
+        valid, warped = batch[f"valid_{way}"], warp(batch[moving], batch[f"flow_{way}"])
+        for target in (batch[fixed], batch[f"target_{moving}"]):
+            assert ((warped - target).abs() * valid).max() < 0.05
+
+
+def test_large_zooms_are_sampled_from_the_half_without_aliasing(tmp_path):
+    # Columns of alternating black and white, which half the resolution can only show as gray.
+    stripes = (torch.arange(160) % 2).float().expand(120, -1)
+    write_pair(tmp_path / "S" / "train", "s", stripes, stripes)
+    fine, _ = sampler(tmp_path, "S", zoom=(1.0, 1.0)).aligned(4)
+    coarse, _ = sampler(tmp_path, "S", zoom=(1.9, 2.1)).aligned(4)
+    assert fine["ir"].std() > 0.4 and coarse["ir"].std() < 0.1 and coarse["ir"].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_images_without_partner_are_matched_with_a_made_up_modality(root):
+    alone = dict(ir_sets={"SMALL/train": 1.0}, sets={"LARGE/train": 1e-6})
+    batch, names = sampler(root, **alone).deformed(16, counterparts=False)
+    assert set(names) == {"c"}
+    made = (
+        (batch["match_ir"] - batch["ir"]).abs().mean((1, 2, 3)),
+        (batch["match_vi"] - batch["y"]).abs().mean((1, 2, 3)),
+    )
+    assert 2 < (made[0] > made[1]).sum() < 14  # either may be the one that is made up
+    # Pairs are, too, in the share that the config names.
+    batch, _ = sampler(root, other_modality=1.0).deformed(16, counterparts=False)
+    both = torch.stack((batch["match_ir"].flatten(1), batch["match_vi"].mean(dim=1).flatten(1)))
+    assert torch.stack([torch.corrcoef(pair)[0, 1] for pair in both.unbind(1)]).abs().mean() < 0.9
+    # Stages that need partners draw from the paired sets only.
+    assert set(sampler(root, ir_sets={"SMALL/train": 1e6}).aligned(16)[1]) <= {"a", "b"}
 
 
 def test_pixels_without_a_visible_partner_are_not_valid(root):
@@ -177,15 +228,6 @@ def test_aligned_crops_hold_pixels_of_the_images(root):
     assert (pixels - pixels.round()).abs().max() < 1e-3
 
 
-def test_positions_in_reduced_images_by_hand():
-    whole, reduced = torch.tensor([[10.0, 6.0], [6.0, 4.0]]), torch.tensor([[5.0, 3.0], [3.0, 2.0]])
-    points = torch.tensor([[[4.5, 2.0, 0.0, 20.0], [2.5, 1.0, 0.0, 20.0]]]).expand(2, -1, -1)[..., None]
-    # Centre, (p + 0.5) / 2 - 0.5, and the nearest pixel of each image for what lies beyond the centres of its edge.
-    positions = ImageBatch(["a", "b"], torch.zeros(2, 4, 3, 5), whole, reduced).positions(points)[..., 0]
-    assert positions[0].tolist() == [[2.0, 0.75, 0.0, 4.0], [1.0, 0.25, 0.0, 2.0]]
-    assert positions[1].tolist() == [[2.0, 0.75, 0.0, 2.0], [1.0, 0.25, 0.0, 1.0]]
-
-
 @pytest.mark.parametrize("scale", [1.0, 0.7])
 def test_sizes_may_differ_in_a_batch(root, scale):
     mixed = dict(seed=3, scale=scale, crop=30, zoom=(1.2, 2.5))
@@ -209,7 +251,7 @@ def test_labels_move_with_the_images(root, scale):
     assert set(batch["label"].unique().tolist()) == {0, 1, 2, 4, 5, 6, 7, 255}
     painted = torch.where(batch["label"] == 255, 3, batch["label"])
     # A pixel between two classes has a share of both, and the label of the larger; reduction blurs its image more.
-    tolerance = 0.55 if scale == 1 else 0.75
+    tolerance = 0.55 if scale == 1 else 0.8
     for image in (10 * batch["vi"].mean(dim=1), 10 * (1 - batch["ir"][:, 0])):
         assert (image - painted).abs().max() < tolerance and (image - painted).abs().mean() < 0.15
 
@@ -238,12 +280,10 @@ def test_a_restored_state_continues_exactly(root, draw):
     assert not same(getattr(other, draw)(3), expected)
 
 
-def test_a_state_of_another_device_goes_on_with_other_noise(root):
-    one, other = sampler(root, seed=1), sampler(root, seed=2)
-    other.restore(one.state() | {"noise": torch.zeros(16, dtype=torch.uint8)})
-    (a, names), (b, others) = one.deformed(2), other.deformed(2)
-    assert names == others and torch.equal(a["flow_ir2vi"], b["flow_ir2vi"]) and torch.equal(a["ir"], b["ir"])
-    assert not torch.equal(a["match_ir"], b["match_ir"])
+def test_a_state_of_another_device_is_left_out(root):
+    one, other = sampler(root, seed=1), sampler(root, seed=1)
+    other.restore({"generator": torch.zeros(16, dtype=torch.uint8)})
+    assert same(one.deformed(2), other.deformed(2))
 
 
 def test_what_is_held_out_is_the_last_by_name_and_is_not_drawn(root):
@@ -259,6 +299,13 @@ def test_sets_are_drawn_by_their_shares(root):
     _, names = sampler(root, sets=shares, crop=8).deformed(400)
     assert names.count("c") == pytest.approx(100, abs=30) and names.count("d") == 0
     assert names.count("a") == pytest.approx(150, abs=35)
+
+
+def test_the_config_may_change_between_draws(root):
+    draw = sampler(root, crop=40)
+    draw.config = Data(root=str(root), sets=draw.config.sets, crop=24, **STILL)
+    batch, _ = draw.deformed(2)
+    assert batch["ir"].shape[-1] == 24 and batch["flow_ir2vi"].abs().max() < 1e-4
 
 
 def test_sampler_mistakes_are_named(root, tmp_path):
@@ -287,7 +334,7 @@ class Stripes(PairSet):
 
 def test_a_data_set_of_your_own_is_one_registration(monkeypatch):
     monkeypatch.setitem(READERS, "STRIPES", Stripes)
-    draw = CropSampler(Data(sets={"STRIPES/train": 1.0}, crop=32, zoom=(1.0, 1.0)), 0, labels=True)
+    draw = Sampler(Data(sets={"STRIPES/train": 1.0}, crop=32, zoom=(1.0, 1.0)), 0, labels=True)
     batch, names = draw.aligned(8)
     assert set(names) == {"train0", "train1"}
     assert torch.equal(batch["label"], (batch["vi"][:, 0] > 0.5).long()) and len(batch["label"].unique()) == 2
@@ -296,24 +343,22 @@ def test_a_data_set_of_your_own_is_one_registration(monkeypatch):
 
 def test_the_toy_set_serves_all_stages(monkeypatch):
     monkeypatch.setattr("datasets.toy._SCENES", 1)
-    draw = CropSampler(Data(sets={"toy": 1.0}, crop=64), 0, labels=True)
+    draw = Sampler(Data(sets={"toy": 1.0}, crop=64), 0, labels=True)
     batch, names = draw.aligned(16)
     assert names == ["toy_0"] * 16 and batch["label"].max() < 9 and len(batch["label"].unique()) > 1
     batch, _ = draw.deformed(4)
     assert batch["match_vi"].shape == (8, 3, 64, 64) and batch["valid_ir2vi"].mean() > 0.2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_same_crops(root, monkeypatch):
+@pytest.mark.gpu
+@pytest.mark.parametrize("draw", ["deformed", "aligned"])
+def test_a_gpu_draws_true_crops_without_waiting_for_it(root, draw, monkeypatch, no_waiting):
     # Also where matrix products may be rounded: positions must not be.
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    for draw in ("deformed", "aligned"):
-        (a, names), (b, others) = (
-            getattr(sampler(root, "CLASSES", labels=True, device=device), draw)(4) for device in ("cpu", "cuda")
-        )
-        assert names == others and all(value.device.type == "cuda" for value in b.values())
-        for key in ("ir", "y", "vi"):
-            if key in a:
-                assert (a[key] - b[key].cpu()).abs().mean() < 1e-3
-        if draw == "deformed":
-            assert (a["flow_ir2vi"] - b["flow_ir2vi"].cpu()).abs().max() < 0.01
+    options = dict(wide=0.3, other_modality=0.5, ir_sets={"SMALL/train": 0.1})
+    sampler_ = CropSampler(Data(root=str(root), sets={"CLASSES/train": 1.0}, crop=40, **options), 0, "cuda", True)
+    with no_waiting:
+        batch, _ = getattr(sampler_, draw)(8)
+    assert all(value.device.type == "cuda" for value in batch.values())
+    if draw == "deformed":
+        check_flows(sampler(root, device="cuda").deformed(8)[0])

@@ -83,26 +83,28 @@ def test_linear_maps_by_hand():
 
 
 def test_images_of_one_size_may_be_given_one_by_one():
-    one, each = draw(), draw(size=torch.tensor([[60, 80]] * 4))
+    one, each = draw(), draw(sizes=torch.tensor([[60.0, 80.0]] * 4))
     assert torch.equal(one.matrix, each.matrix) and torch.equal(one.elastic, each.elastic)
 
 
 def test_every_image_is_deformed_by_its_own_size():
-    sizes = torch.tensor([[200, 125], [250, 500]]).repeat_interleave(100, dim=0)
+    sizes = torch.tensor([[200.0, 125.0], [250.0, 500.0]]).repeat_interleave(100, dim=0)
     ranges = Ranges(rotation=10, translation=0.05, elastic=0)
-    mixed = draw(batch=200, size=sizes, ranges=ranges)
+    mixed = draw(batch=200, size=(250, 500), sizes=sizes, ranges=ranges)
     for half, side in ((slice(100), 200), (slice(100, None), 500)):
         reach = 10 * side / 500
         assert 0.92 * reach < angles(mixed)[half].abs().max() <= reach + 1e-3
         shift = shifts(mixed, sizes.tolist())[half].abs()
         assert (shift.amax(dim=0) > 0.046 * side).all() and shift.max() < 0.05 * side + 0.01
     # The elastic field is of one kind over all of them, however small, and its inverse exact.
-    mixed = draw(size=torch.tensor([[60, 80], [200, 40], [60, 80], [200, 300]]), ranges=WIDE)
+    each = torch.tensor([[60.0, 80.0], [200.0, 40.0], [60.0, 80.0], [200.0, 300.0]])
+    mixed = draw(size=(200, 300), sizes=each, ranges=WIDE)
     points = mixed.frame()
     assert points.shape == (4, 2, 200, 300)
     q = points + mixed.inverse_displacement()
     assert (q + mixed.displacement(q) - points).abs().max() < 1e-2
-    assert draw(batch=64, size=sizes[68:132], ranges=Ranges(0, 0, 0, 2.0)).elastic.std() == pytest.approx(2, rel=0.1)
+    still = draw(batch=64, size=(250, 500), sizes=sizes[68:132], ranges=Ranges(0, 0, 0, 2.0))
+    assert still.elastic.std() == pytest.approx(2, rel=0.1)
 
 
 def test_the_affine_part_can_be_scaled_sample_by_sample():
@@ -119,11 +121,27 @@ def test_the_affine_part_can_be_scaled_sample_by_sample():
     assert torch.allclose(sheared[1] - eye, scale.view(4, 1, 1) * (sheared[0] - eye), atol=1e-6)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_same_fields():
-    on_cpu, on_gpu = draw(), draw(device="cuda")
-    for field in (Deformation.displacement, Deformation.inverse_displacement):
-        assert (field(on_cpu) - field(on_gpu).cpu()).abs().max() < 0.01
+def test_wide_samples_have_wider_ranges_and_scales():
+    wide = torch.tensor([True, False] * 100)
+    drawn = draw(batch=200, size=(480, 640), ranges=TEST, wide=wide)
+    linear = drawn.matrix[:, :, :2]
+    scale = torch.linalg.det(linear).sqrt()
+    assert (scale[~wide] - 1).abs().max() < 1e-5
+    assert 0.8 < scale[wide].min() < 0.9 and 1.1 < scale[wide].max() < 1.25
+    assert 7 < angles(drawn)[~wide].abs().max() < 9.1 and 13 < angles(drawn)[wide].abs().max() < 17
+    centres = shifts(drawn, (480, 640)).abs()
+    assert 14 < centres[~wide].max() < 16.1 and 58 < centres[wide].max() < 64.1
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_fields_without_waiting_for_it(no_waiting):
+    generator = torch.Generator("cuda").manual_seed(0)
+    sizes = torch.tensor([[60.0, 80.0]] * 4).cuda()
+    with no_waiting:
+        deformation = random_deformation(4, (60, 80), TEST, generator, sizes=sizes)
+        points = deformation.frame() + deformation.inverse_displacement()
+        back = points + deformation.displacement(points)
+    assert back.device.type == "cuda" and (back - deformation.frame()).abs().max() < 0.01
 
 
 def test_mean_displacement_of_the_published_test_ranges():

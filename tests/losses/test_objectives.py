@@ -13,6 +13,7 @@ from losses.objectives import (
     f_objective,
     fs_objective,
     loss_weights,
+    r_objective,
     rf_objective,
     seg_objective,
 )
@@ -35,7 +36,7 @@ def batch():
     images = {"ir": noise(2 * N, 1, SIZE, SIZE, seed=1), "y": noise(2 * N, 1, SIZE, SIZE, seed=2)}
     flows = {f"flow_{way}": 8 * noise(2 * N, 2, SIZE, SIZE, seed=i) - 4 for i, way in enumerate(WAYS, 3)}
     valid = {f"valid_{way}": (noise(2 * N, 1, SIZE, SIZE, seed=i) > 0.2).float() for i, way in enumerate(WAYS, 5)}
-    return images | flows | valid
+    return images | {"target_ir": images["ir"].roll(N, 0), "target_y": images["y"].roll(N, 0)} | flows | valid
 
 
 def result():
@@ -63,6 +64,7 @@ def stages(device="cpu"):
     given, made, (logits, auxiliary, label) = move((batch(), result(), segmented()), device)
     fs_result = made | {"logits": logits, "auxiliary": auxiliary}
     return {
+        "R": (lambda weights: r_objective(made, given, weights), RF[:5]),
         "RF": (lambda weights: rf_objective(made, given, weights), RF),
         "F": (lambda weights: f_objective(made, weights), FUSION),
         "FS": (lambda weights: fs_objective(fs_result, label, weights), (*FUSION, "semantic")),
@@ -223,10 +225,8 @@ def matched(given, flows):
     return {"flows": scales} | warped
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_true_flows_of_real_crops_are_the_optimum(device, monkeypatch):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU")
     monkeypatch.setattr("datasets.toy._SCENES", 1)
     given, _ = CropSampler(Data(sets={"toy": 1.0}, crop=96, elastic=0.5), 0, device).deformed(3)
     weights = loss_weights(fusion=0.0, consistency=0.0)
@@ -240,7 +240,7 @@ def test_the_true_flows_of_real_crops_are_the_optimum(device, monkeypatch):
         assert best["photometric"] < 0.5 * other["photometric"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("stage", stages())
 def test_a_gpu_gives_the_same_terms(stage):
     (on_cpu, _), (on_gpu, _) = stages()[stage], stages("cuda")[stage]

@@ -133,7 +133,7 @@ def test_half_precision_is_left_at_the_door(loss):
     assert value.item() == pytest.approx(loss(logits.double(), label).item(), rel=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_gpu_gives_the_same_loss(loss):
     label, logits = classes(2, 30, 40), noise(2, 4, 30, 40)

@@ -185,7 +185,7 @@ def test_bisenet_shapes_and_repeatability():
         assert torch.allclose(net(image[:1])[0], logits[:1], atol=1e-4)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 def test_cuda_gives_what_the_cpu_gives(model):
     ir, vi = torch.rand(1, 1, 64, 80), torch.rand(1, 3, 64, 80)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from models.scan import scan_reference
 
 def shifted_cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma: float) -> Tensor:
     """Compute :func:`models.correlation.cost_volume` one neighbour at a time."""
-    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma), border="zero")
+    src = blur(src, gaussian_kernel(4 * round(sigma) + 1, sigma, src.device), border="zero")
     if correlation == "cosine":
         src, tgt = F.normalize(src, dim=1), F.normalize(tgt, dim=1)
     height, width = tgt.shape[-2:]

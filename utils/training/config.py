@@ -1,5 +1,6 @@
 """Configuration: defaults are in the code, a YAML file contains only differences, unknown keys are errors."""
 
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class Train:
     channels_last: bool = True  # the fastest memory layout for convolutions
     compile: bool = False  # torch.compile the convolutions, which takes minutes and pays off on a GPU
     seed: int = 0
+    log_every: int = setting(1, at_least(1))  # steps; a GPU is faster if its values are read less often
     save_every: int = setting(200, at_least(1))  # steps
     validate_every: int = setting(500, at_least(1))  # steps
     init: str | None = None  # SuperFusion weights to start from (in stage SEG, to fuse with)
@@ -63,7 +65,23 @@ class Config:
     data: Data = field(default_factory=Data)
     loss: Weights = field(default_factory=loss_weights)
     train: Train = field(default_factory=Train)
+    # Changes of ``data`` during the run: share of the run -> values from there on, of keys in DRAWING.
+    curriculum: dict[str, Any] = field(default_factory=dict)
 
+    def data_at(self, done: float) -> Data:
+        """Return ``data`` with the changes of the curriculum up to the share ``done`` of the run."""
+        data = copy.copy(self.data)
+        for share in sorted(self.curriculum, key=float):
+            if float(share) <= done:
+                _update(data, self.curriculum[share], "config", f"curriculum.{share}.")
+        return data
+
+
+# What a curriculum may change: how crops are drawn, not from which images.
+DRAWING = (
+    *("crop", "zoom", "band", "residual", "wide", "other_modality", "quarter_turns"),
+    *("rotation", "translation", "shear", "elastic"),
+)
 
 # The parts of a Config with fixed keys, which are updated key by key; everything else is replaced as a whole.
 _SECTIONS = ("data", "loss", "train")
@@ -93,7 +111,19 @@ def load_config(path: str | Path, assignments: Sequence[str] = ()) -> Config:
     source = " ".join([str(path), *(f"--set {assignment}" for assignment in assignments)])
     check_rules(config.data, f"{source}: data.")
     check_rules(config.train, f"{source}: train.")
+    _check_curriculum(config, source)
     return config
+
+
+def _check_curriculum(config: Config, source: str) -> None:
+    for share, changes in config.curriculum.items():
+        where = f"{source}: curriculum.{share}"
+        if not 0 < _read(float, share, where) < 1:
+            raise UserError(f"{where}: the key must be a share of the run, above 0 and below 1")
+        unknown = [key for key in _read(dict, changes, where) if key not in DRAWING]
+        if unknown:
+            raise UserError(f"{where} changes {unknown[0]}; it may change {', '.join(DRAWING)}")
+        check_rules(config.data_at(float(share)), f"{where}.")
 
 
 def choose(key: str, name: str, known: Mapping[str, T]) -> T:

@@ -96,7 +96,12 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 
 
 def largest(accelerator: Accelerator, *values: float) -> list[float]:
-    """Return the maximum of each value over all processes, so that they all make the same decision."""
+    """Return the maximum of each value over all processes, so that they all make the same decision.
+
+    A single process does not wait for its device.
+    """
+    if accelerator.num_processes == 1:
+        return list(values)
     local = torch.tensor([values], dtype=torch.float32, device=accelerator.device)
     return accelerator.gather(local).amax(dim=0).tolist()
 

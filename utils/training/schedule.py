@@ -1,7 +1,7 @@
 """The progress of a run, its learning rate, and the averaged weights, which are validated and saved."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from utils.training.config import Train
@@ -20,16 +20,23 @@ def learning_rate(done: float, train: Train) -> float:
     return train.lr * max(1e-3, min(rise, fall))
 
 
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Make the exponential moving average (EMA) of ``network``'s weights; its ``module`` is a copy that holds them.
+class Average(AveragedModel):
+    """The exponential moving average (EMA) of a network's weights; its ``module`` is a copy that holds them.
 
     After n updates the decay is ``min(decay, (1 + n) / (10 + n))``, so that the first, random weights are soon
-    forgotten. Buffers are those of ``network`` itself.
+    forgotten. Buffers are those of the network itself.
     """
 
-    # All tensors in one call, since one call per tensor would synchronise a GPU each time.
-    def average(means: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-        n = int(updates)
-        torch._foreach_lerp_(means, current, 1 - min(decay, (1 + n) / (10 + n)))
+    def __init__(self, network: nn.Module, decay: float):
+        super().__init__(network)
+        self.decay = decay
 
-    return AveragedModel(network, multi_avg_fn=average)
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Average the weights of ``model`` in; unlike torch's method, without waiting for the device."""
+        n = int(self.n_averaged)  # on the CPU
+        share = 1 - min(self.decay, (1 + n) / (10 + n)) if n else 1.0
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), share)
+        for mine, current in zip(self.module.buffers(), model.buffers()):
+            mine.copy_(current)
+        self.n_averaged += 1

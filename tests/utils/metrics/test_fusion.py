@@ -559,7 +559,7 @@ def test_pinned_values(name):
     assert score(name, ir, vi, fused) == pytest.approx(PINNED[name], rel=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ALL)
 def test_gpu_agrees_with_cpu(name):
     expected = score(name, *fused_triple())

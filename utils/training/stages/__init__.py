@@ -13,10 +13,12 @@ from utils.training.config import Config
 from utils.training.stages.base import Stage
 from utils.training.stages.f import f_stage
 from utils.training.stages.fs import fs_stage
+from utils.training.stages.r import r_stage
 from utils.training.stages.rf import rf_stage
 from utils.training.stages.seg import seg_stage
 
 STAGES: dict[str, Callable[[Config, torch.device, int], Stage]] = {
+    "R": r_stage,
     "RF": rf_stage,
     "F": f_stage,
     "FS": fs_stage,

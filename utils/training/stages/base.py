@@ -25,7 +25,7 @@ class Stage:
     network: nn.Module  # trained, averaged and saved
     step: Callable[[nn.Module, Batch], Terms]  # weighted loss terms by name, and their "total"
     sampler: CropSampler  # its random state is advanced by draw
-    draw: Callable[[int], tuple[Batch, list[str]]]  # a batch of n images, and their names
+    draw: Callable[[int], tuple[Batch, Tensor]]  # a batch of n images, and their indices in sampler.names
     pairs: list[Pair]  # for validation
     validate: Callable[[nn.Module], tuple[dict[str, float], dict[str, Tensor]]]  # scores, and pictures, by name
     best: str  # the score by which the best weights are kept
