@@ -1,10 +1,12 @@
-"""Time the networks on this machine: inference, the scan, a training step, our functions against library functions.
+"""Time the networks on this machine: inference, the scan, a training step, our functions against library functions;
+report on a GPU.
 
 python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network published] [--all_scans] [--plot FILE]
 python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE]
 python benchmark.py step [--batch 4] [--crop 256]
 python benchmark.py registration
 python benchmark.py libraries
+python benchmark.py gpu --out DIR [--data_root data] [--minutes 6] [--smoke]
 all with [--device auto|cpu|cuda|mps] [--repeats 3]
 
 inference: register, fuse and both, on a pair of the embedded sample; "plain" is the network in float32 with unoptimised
@@ -14,14 +16,18 @@ interleaved with those of the other rows.
 scan: one four-directional scan of 32 channels, each backend against the row-by-row reference; the time must be
 proportional to the number of pixels.
 
-step: one training step of stage RF. It draws and deforms BATCH images, matches and fuses their 2 x BATCH pairs in both
-directions, and updates both networks. "plain" is the published network in float32, one direction at a time; then ours
-in float32 and in bfloat16, interleaved. All times are medians.
+step: one training step. In stage RF it draws and deforms BATCH images, matches and fuses their 2 x BATCH pairs in both
+directions, and updates both networks; in stage R it matches BATCH pairs in both directions and updates the matcher.
+"plain" is the published network in float32, one direction at a time; then ours, interleaved. All times are medians.
 
 registration: without a network; narrow, for frames that are alike, and wide, for two unlike cameras at several sizes.
 
 libraries: functions of ours that a library also has, on the same input, the minimum time of each; docs/design.md lists
 the reasons.
+
+gpu: in at most 12 minutes on a CUDA machine, a report DIR/gpu.md: the tests that need a GPU, tables of inference, the
+scan and a training step, and 6 minutes of configs/r_mixed.yaml from the shipped weights, in DIR/run, with the errors on
+its validation sets before and after. --smoke runs a small form of it anywhere.
 """
 
 import argparse
@@ -33,9 +39,9 @@ from matplotlib.figure import Figure
 from models.deploy.inference import SMALLEST_TILE
 from models.results import SMALLEST_SIDE
 from utils.arguments import at_least, image_size
-from utils.benchmark import inference, libraries, registration, scan, step
+from utils.benchmark import gpu, inference, libraries, registration, scan, step
 from utils.device import pick_device
-from utils.errors import run
+from utils.errors import UserError, run
 from utils.files.writing import write_file
 from utils.memory import keep_freed_memory
 
@@ -79,6 +85,12 @@ def time_libraries(args: argparse.Namespace, device: torch.device) -> None:
     print(libraries.table(device, args.repeats))
 
 
+def report_on_gpu(args: argparse.Namespace, device: torch.device) -> None:
+    if device.type != "cuda" and not args.smoke:
+        raise UserError("benchmark.py gpu needs a CUDA device; --smoke runs a small form of it anywhere")
+    gpu.write_report(device, args.out, args.data_root, args.minutes, args.smoke)
+
+
 def machine(device: torch.device) -> str:
     """Name the machine that the times were measured on."""
     if device.type == "cuda":
@@ -90,7 +102,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    commands = parser.add_subparsers(required=True, metavar="inference|scan|step|registration|libraries")
+    commands = parser.add_subparsers(required=True, metavar="inference|scan|step|registration|libraries|gpu")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     common.add_argument("--repeats", type=at_least(1), default=3)
@@ -130,6 +142,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command = commands.add_parser("libraries", parents=[common], help="our functions against library functions")
     command.set_defaults(command=time_libraries, plot=None)
+
+    command = commands.add_parser("gpu", parents=[common], help="a report on a CUDA machine")
+    command.set_defaults(command=report_on_gpu, plot=None)
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report and the run")
+    command.add_argument("--data_root", default="data", help="the sets of configs/r_mixed.yaml")
+    command.add_argument("--minutes", type=float, default=6.0, help="of training")
+    command.add_argument("--smoke", action="store_true", help="a small form, on toy scenes")
     return parser.parse_args(argv)
 
 

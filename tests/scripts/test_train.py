@@ -265,7 +265,7 @@ def test_a_stage_of_your_own_is_one_registration(toy, tmp_path):
     assert about["recipe"]["stage"] == "TOY" and "mean" in about["validation"][0]
     curves = events(tmp_path).Tags()["scalars"]
     assert {"loss/mean", "loss/square", "loss/total", "validation/mean"} <= set(curves)
-    with pytest.raises(UserError, match="stage is 'toy'; use one of RF, F, FS, SEG, TOY"):
+    with pytest.raises(UserError, match="stage is 'toy'; use one of R, RF, F, FS, SEG, TOY"):
         train(toy, tmp_path / "other", "stage=toy")
 
 
@@ -486,7 +486,7 @@ def test_a_removed_file_is_named(toy, data, tmp_path):
 
 def test_a_time_budget_ends_with_the_schedule_complete(toy, tmp_path, monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr(train_script, "time", SimpleNamespace(perf_counter=lambda: 0.3 * next(clock)))
+    monkeypatch.setattr(train_script, "time", SimpleNamespace(perf_counter=lambda: 0.9 * next(clock)))
     settings = ("train.steps=1000000", "train.minutes=0.1", "train.save_every=1000000", "train.warmup=0.1")
     position = train(toy, tmp_path, *settings)["position"]
     assert 5 <= position["step"] <= 7 and position["minutes"] == pytest.approx(0.1, abs=0.01)
@@ -577,7 +577,7 @@ def test_refusals(recipe, data, segmenter, tmp_path):
     for message, assignments in (
         ("unknown key train.speed", ["train.speed=1"]),
         ("unknown key loss.end_point; known are photometric, epe_register", ["loss.end_point=1"]),
-        ("stage is 'rf'; use one of RF, F, FS, SEG", ["stage=rf"]),
+        ("stage is 'rf'; use one of R, RF, F, FS, SEG", ["stage=rf"]),
         ("train.optimizer is 'sgd'; use one of adam, soap", ["train.optimizer=sgd"]),
         ("train.precision is 'fp8'; use one of float32, bfloat16, float16", ["train.precision=fp8"]),
         ("data.input is 'thermal'; use one of vi, ir, fused", ["stage=SEG", "train.batch=2", "data.input=thermal"]),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from utils.training.config import Train
-from utils.training.schedule import averaged, learning_rate, share_done
+from utils.training.schedule import Average, learning_rate, share_done
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def network(value):
 
 
 def test_the_average_forgets_its_first_weights_and_then_decays():
-    average, expected = averaged(network(7.0), decay=0.25), None
+    average, expected = Average(network(7.0), decay=0.25), None
     # The first weights are taken as they are; after n updates the decay is (1 + n) / (10 + n), at most 0.25.
     for n, value in enumerate((1.0, 2.0, 4.0, 8.0, 16.0)):
         average.update_parameters(network(value))
@@ -59,14 +59,14 @@ def test_the_average_forgets_its_first_weights_and_then_decays():
 
 
 def test_without_decay_the_average_is_the_network():
-    average = averaged(network(7.0), decay=0.0)
+    average = Average(network(7.0), decay=0.0)
     for value in (1 / 3, 0.1, 1e-8):
         average.update_parameters(network(value))
         assert torch.equal(average.module.weight, network(value).weight)
 
 
 def test_a_restored_average_goes_on():
-    straight, first, second = (averaged(network(0.0), decay=0.9) for _ in range(3))
+    straight, first, second = (Average(network(0.0), decay=0.9) for _ in range(3))
     for value in (1.0, 2.0, 3.0):
         straight.update_parameters(network(value))
     first.update_parameters(network(1.0))

@@ -17,7 +17,10 @@ from models import BiSeNet, SuperFusion, load_model, load_segmenter
 from models.weights import save_checkpoint
 from utils.files.images import write_image
 from utils.training.config import Config, Train
+from utils.training.optimizers import OPTIMIZERS
+from utils.training.schedule import Average
 from utils.training.stages import STAGES, fs
+from utils.training.stages.r import r_step
 from utils.training.stages.rf import rf_step
 from utils.training.validation import registration_scores
 
@@ -176,3 +179,33 @@ def test_pairs_too_small_to_be_cropped_have_no_band_free_error():
     pairs = [deform(Pair(f"p{i}", torch.rand(1, 32, 32), torch.rand(3, 32, 32)), seed=0, band=True) for i in range(2)]
     scores = registration_scores(SuperFusion().eval(), pairs, CPU)
     assert scores["EPE_official"] > 0 and math.isnan(scores["EPE_band_free"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stage, step", [("R", r_step), ("RF", rf_step)])
+def test_on_a_gpu_a_step_waits_for_nothing(stage, step, optimizer, no_waiting):
+    config = Config(stage=stage)
+    config.data.sets, config.data.crop, config.data.other_modality = {"toy": 1.0}, 64, 0.5
+    config.loss["photometric"] = 0.0 if stage == "R" else 10.0
+    sampler = CropSampler(config.data, 0, "cuda")
+    model = SuperFusion().cuda().train()
+    average = Average(model, 0.9)
+    made = OPTIMIZERS[optimizer](model.matcher.parameters(), lr=1e-4)
+
+    def once():
+        batch, _ = sampler.deformed(4, counterparts=stage == "RF")
+        with torch.autocast("cuda", torch.bfloat16):
+            terms = step(model, batch, config)
+        terms["total"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        made.step()
+        made.zero_grad()
+        average.update_parameters(model)
+        return terms["total"].detach()
+
+    for _ in range(3):  # kernels are selected, and an optimiser may prepare itself
+        once()
+    with no_waiting:
+        losses = [once() for _ in range(4)]
+    assert torch.stack(losses).isfinite().all()
