@@ -178,7 +178,8 @@ class CropSampler:
         windows = self._draw_windows(sizes[each], turns[each], factor)
         grid = self._grid(1)
         # A window whose border samples inside the image samples inside it everywhere.
-        border = torch.cat((grid[:, :, [0, -1]].transpose(2, 3), grid[:, :, :, [0, -1]]), dim=2)
+        last = self.config.crop - 1
+        border = torch.cat((grid[:, :, ::last].transpose(2, 3), grid[:, :, :, ::last]), dim=2)
         points = windows.positions(border.expand(count * tries, -1, -1, -1))
         # All windows of an image side by side, since they share its deformation.
         points = points.unflatten(0, (count, tries)).transpose(1, 2).flatten(2, 3)

@@ -39,7 +39,8 @@ def structural_channels(image: Tensor) -> Tensor:
 
     def local_contrast(kernel: Tensor) -> Tensor:
         mean = blur(gray, kernel, border="replicate")
-        variance = blur((gray - mean).square(), kernel, border="replicate")
+        # A GPU may filter by FFT, which leaves values just below 0 where the image is flat.
+        variance = blur((gray - mean).square(), kernel, border="replicate").clamp(min=0)
         return (gray - mean) / (variance.sqrt() + _CONTRAST_FLOOR)
 
     gradient = gradient_magnitude(gray)

@@ -54,8 +54,8 @@ SMOKE = Sizes(
 def write_report(device: torch.device, out: Path, root: str, minutes: float, smoke: bool) -> str:
     """Run everything on ``device``; write the report gpu.md, and the run of training, to ``out``; return the report.
 
-    ``root`` is the data's root and ``minutes`` the time for training. Raises UserError if the data is missing, if a
-    test or the training fails, or if ``out`` cannot be written or holds a run.
+    ``root`` is the data's root and ``minutes`` the time for training. Raises UserError if the data is missing, if
+    the training fails, or if ``out`` cannot be written or holds a run.
     """
     sizes, assignments = (SMOKE if smoke else FULL), (f"data.root={root}", f"train.minutes={minutes}")
     if smoke:
@@ -98,7 +98,7 @@ def machine(device: torch.device) -> str:
 
 
 def tests(sizes: Sizes, out: Path) -> str:
-    """Run the tests that compute on a GPU; their log is OUT/tests.txt. Raises UserError if one fails."""
+    """Run the tests that compute on a GPU and summarise them; their log is OUT/tests.txt."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rs", "-p", "no:cacheprovider", "tests"]
     command += ["-k", sizes.tests] if sizes.tests else []
     ran = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)

@@ -155,7 +155,8 @@ def test_refuses_other_types(backend):
 
 @needs_cuda
 def test_is_deterministic(backend):
-    inputs = draw((2, 32, 120, 160))
+    x, weight, bias = draw((2, 32, 120, 160))
+    inputs = x, weight.clamp(-0.9, 0.9), bias  # larger ones overflow along such lines
     grad = torch.randn(2, 4, 32, 120, 160, device=DEVICE)
     for first, second in zip(run(backend.scan, inputs, grad)[1], run(backend.scan, inputs, grad)[1]):
         assert torch.equal(first, second)

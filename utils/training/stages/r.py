@@ -1,6 +1,7 @@
 """Stage R: the matcher alone, on aligned pairs that are deformed at random."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ def r_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
     """
     flows = model.matcher(batch["match_ir"].expand(-1, 3, -1, -1), batch["match_vi"], directions=("ir2vi", "vi2ir"))
     with torch.autocast(batch["ir"].device.type, enabled=False):
-        result = {"flows": {direction: [flow.float() for flow in scales] for direction, scales in flows.items()}}
+        result: dict[str, Any] = {
+            "flows": {direction: [flow.float() for flow in scales] for direction, scales in flows.items()}
+        }
         if config.loss["photometric"]:
             for modality, image, direction in (("ir", "ir", "ir2vi"), ("vi", "y", "vi2ir")):
                 result[f"warped_{modality}"] = warp(batch[image], result["flows"][direction][-1])
