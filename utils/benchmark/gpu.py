@@ -65,17 +65,17 @@ def write_report(device: torch.device, out: Path, root: str, minutes: float, smo
     parts = {
         "Machine": lambda: machine(device),
         "Tests": lambda: tests(sizes, out),
-        f"Inference, {sizes.image[0]}x{sizes.image[1]}": lambda: inference_table(device, sizes),
-        "The scan": lambda: scan_table(device, sizes),
-        "A training step, batch {}, crop {}": lambda: step_table(device, sizes),
         f"{minutes:g} minutes of stage R": lambda: training(device, config, assignments, out),
+        f"A training step, batch {sizes.step[0]}, crop {sizes.step[1]}": lambda: step_table(device, sizes),
+        "The scan": lambda: scan_table(device, sizes),
+        f"Inference, {sizes.image[0]}x{sizes.image[1]}": lambda: inference_table(device, sizes),
     }
     text = "# A GPU report\n\nWritten by `python benchmark.py gpu`.\n"
     for title, part in parts.items():
         start = time.perf_counter()
         body = part()
         seconds = time.perf_counter() - start
-        text += f"\n## {title.format(*sizes.step)}\n\n{body}\n\n({seconds:.0f} s)\n"
+        text += f"\n## {title}\n\n{body}\n\n({seconds:.0f} s)\n"
         write_file(out / "gpu.md", partial(_write, text))  # after each part, so that a failure keeps the others
         print(text[text.rindex("\n## ") :], flush=True)
     return text
