@@ -5,10 +5,11 @@ only if the term's whole window is inside the mask, so that the black outside a 
 """
 
 import torch
-from kornia.filters import gaussian_blur2d, spatial_gradient
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses.basics import erode, masked_mean
+from models.layers import blur, gaussian_kernel
 
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
 _C1, _C2 = 0.01**2, 0.03**2
@@ -23,14 +24,20 @@ _CONTRAST_WINDOW, _CONTRAST_FLOOR = (9, 1.5), 0.01
 
 
 def sobel(image: Tensor) -> Tensor:
-    """Return ``|Gx| + |Gy|`` of the Sobel operator, edge pixels replicated, ``(B, 1, H, W)``."""
-    return spatial_gradient(image, "sobel", normalized=False).abs().sum(dim=2)
+    """Return ``|Gx| + |Gy|`` of the Sobel operator, edge pixels replicated, ``(B, 1, H, W)``.
+
+    :func:`kornia.filters.spatial_gradient` computes the same, but copies its kernel to a GPU at each call, which waits.
+    """
+    x = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    rows = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]
+    columns = x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]
+    return (rows[..., 2:] - rows[..., :-2]).abs() + (columns[:, :, 2:] - columns[:, :, :-2]).abs()
 
 
 def _blur(x: Tensor, window: tuple[int, float]) -> Tensor:
     """Blur ``x`` ``(B, C, H, W)`` by a Gaussian ``window`` (taps, sigma in pixels), edge pixels replicated."""
     taps, sigma = window
-    return gaussian_blur2d(x, taps, (sigma, sigma), border_type="replicate")
+    return blur(x, gaussian_kernel(taps, sigma, x.device), border="replicate")
 
 
 def gradient(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def pictures(size=8, dtype=torch.float32):
 
 @pytest.fixture
 def exact_blur(monkeypatch):
-    """The photometric term's Gaussian in the precision of its input, for gradient checks; the original uses float32."""
+    """The terms' Gaussian in the precision of its input, for gradient checks; the original uses float32."""
 
     def blur(x, kernel, border):
         half, channels = kernel.numel() // 2, x.shape[1]
@@ -40,7 +40,8 @@ def exact_blur(monkeypatch):
         weights = (kernel[:, None] * kernel).to(x).expand(channels, 1, -1, -1)
         return torch.nn.functional.conv2d(x, weights, groups=channels)
 
-    monkeypatch.setattr(photometric, "blur", blur)
+    for module in (photometric, fusion):
+        monkeypatch.setattr(module, "blur", blur)
 
 
 # What terms are made of
@@ -293,7 +294,7 @@ def test_the_black_beyond_a_warped_image_is_no_edge_to_fuse():
 
 
 @pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.selection, fusion.detail, fusion.ssim])
-def test_gradients_of_fusion_terms(term):
+def test_gradients_of_fusion_terms(term, exact_blur):
     ir, vi = pictures(dtype=torch.double)
     fused = noise(1, 1, 8, 8, dtype=torch.double).requires_grad_()
     assert torch.autograd.gradcheck(lambda f: term(f, ir, vi, ONES.double()), fused)

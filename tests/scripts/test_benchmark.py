@@ -24,25 +24,31 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 def test_the_table_of_a_training_step_by_hand():
-    seconds_of = {name: 0.25 for name in step.PARTS}
-    plain = [seconds_of, seconds_of | {"backward": 4.75}, seconds_of | {"backward": 0.75}]
-    rows = table(step.table({"plain": plain, "ours": [{name: 0.1 for name in step.PARTS}]}, batch=3))
+    seconds_of = dict.fromkeys(step.PARTS, 0.25) | {"host": 0.5, "free": 2.0}
+    plain = [seconds_of, seconds_of | {"backward": 4.75}, seconds_of | {"backward": 0.75, "free": 1.0}]
+    ours = dict.fromkeys(step.PARTS, 0.1) | {"draw": 0.5, "host": 0.4, "free": 0.5}
+    rows = table(step.table({"plain": plain, "ours": [ours]}, batch=3))
     assert [row[""] for row in rows] == ["plain", "ours"]
-    assert [rows[0][part] for part in step.PARTS] == ["0.25", "0.25", "0.25", "0.25", "0.75", "0.25"]
-    assert (rows[0]["all"], rows[0]["samples/s"], rows[0]["x"]) == ("2.00", "1.50", "1.0")
-    assert (rows[1]["all"], rows[1]["samples/s"], rows[1]["x"]) == ("0.60", "5.00", "3.3")
+    assert [rows[0][part] for part in step.PARTS] == ["0.250", "0.250", "0.250", "0.250", "0.750", "0.250"]
+    assert [rows[0][key] for key in step.WHOLE] == ["2.000", "12%", "25%", "1.50", "1.0"]
+    assert [rows[1][key] for key in step.WHOLE] == ["0.500", "50%", "80%", "6.00", "4.0"]
 
 
 @pytest.mark.slow
 def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
     monkeypatch.setattr(step, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
-    benchmark.main(["step", "--batch", "1", "--crop", "64", "--repeats", "1", "--device", "cpu"])
+    benchmark.main(["step", "--batch", "2", "--crop", "64", "--repeats", "1", "--device", "cpu"])
     rows = table(capsys.readouterr().out)
-    assert [row[""] for row in rows] == ["plain, float32", "ours, float32", "ours, bfloat16"]
+    assert [row[""] for row in rows] == [
+        *("RF, plain, float32", "RF, float32", "RF, bfloat16", "R, float32", "R, bfloat16"),
+    ]
     for row in rows:
-        parts = [float(row[part]) for part in step.PARTS]
-        assert min(parts[1:3]) > 0
-        assert float(row["all"]) == pytest.approx(sum(parts), abs=0.05)
+        parts = {part: float(row[part]) for part in step.PARTS}
+        assert parts["matcher"] > 0 and (parts["fusion"] > 0) == row[""].startswith("RF")
+        assert float(row["draw share"].rstrip("%")) == pytest.approx(
+            100 * parts["draw"] / sum(parts.values()), abs=0.6 + 100 * 0.001 / sum(parts.values())
+        )
+        assert float(row["samples/s"]) == pytest.approx(2 / float(row["whole step"]), rel=0.05)
     assert rows[0]["x"] == "1.0"
 
 

@@ -26,6 +26,9 @@ PARTS = ("draw", "matcher", "fusion", "warps and losses", "backward", "optimiser
 # step, and "host", until all its work was queued on the device.
 Seconds = dict[str, float]
 
+# The other columns of the table: seconds of a step, shares of drawing and of the host, images per second, speed-up.
+WHOLE = ("whole step", "draw share", "host share", "samples/s", "x")
+
 STEPS = {"R": r_step, "RF": rf_step}
 
 
@@ -129,8 +132,8 @@ def measure(device: torch.device, batch: int, crop: int, repeats: int) -> dict[s
 def table(timings: dict[str, list[Seconds]], batch: int) -> str:
     """Format the median seconds of each part, and of a whole step that nothing waits in.
 
-    "draw" is also given as a share of the sum of the parts; "host" is the share of the whole step until all its work
-    was queued; "x" is the speed-up over the first row.
+    "draw share" is that of drawing in the sum of the parts; "host share" that of the whole step until all its work was
+    queued; "x" is the speed-up over the first row.
     """
     medians = {
         name: {part: statistics.median(step[part] for step in steps) for part in (*PARTS, "host", "free")}
@@ -144,4 +147,4 @@ def table(timings: dict[str, list[Seconds]], batch: int) -> str:
             [name, *(f"{step[part]:.3f}" for part in PARTS), f"{step['free']:.3f}", f"{draw:.0%}", f"{host:.0%}"]
             + [f"{batch / step['free']:.2f}", f"{slowest / step['free']:.1f}"]
         )
-    return markdown(["", *PARTS, "whole step", "draw", "host", "samples/s", "x"], rows)
+    return markdown(["", *PARTS, *WHOLE], rows)
