@@ -7,7 +7,7 @@ from torch import nn
 from models.dense_matcher import DenseMatcher
 from models.fusion_net import FusionNet
 from models.published import PublishedMatcher, published_superfusion
-from models.superfusion import SuperFusion
+from models.superfusion import LOCAL, PASSES, SuperFusion
 
 # To add a network, write a class with the interface of these and an attribute ``architecture`` that holds its
 # arguments; register it here and name it in the config: model: {fusion: {kind: MyFusion, width: 32}}.
@@ -23,21 +23,22 @@ def build_superfusion(
     matcher: dict[str, Any] | None = None,
     fusion: dict[str, Any] | None = None,
     passes: list[float] | None = None,
+    local: float | None = LOCAL,
 ) -> SuperFusion:
     """Build the SuperFusion that a config's ``model`` describes; without arguments, the project's default.
 
     ``matcher`` and ``fusion`` hold ``kind``, a name in :data:`MATCHERS` or :data:`FUSIONS`, and arguments of that
-    class; omitted ones take their defaults. ``published=True`` builds
+    class; ``passes`` and ``local`` are those of SuperFusion; omitted ones take their defaults. ``published=True`` builds
     :func:`models.published.published_superfusion` and excludes all other arguments.
 
     Raises ValueError or TypeError for an unknown kind or argument.
     """
     if published:
-        if matcher or fusion or passes:
-            raise ValueError("published=True fixes the networks; leave out matcher, fusion and passes")
+        if matcher or fusion or passes or local != LOCAL:
+            raise ValueError("published=True fixes the networks; leave out matcher, fusion, passes and local")
         return published_superfusion()
     parts = _make("matcher", MATCHERS, "DenseMatcher", matcher), _make("fusion", FUSIONS, "FusionNet", fusion)
-    return SuperFusion(*parts) if passes is None else SuperFusion(*parts, passes=passes)
+    return SuperFusion(*parts, PASSES if passes is None else passes, local)
 
 
 def architecture(model: nn.Module) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def architecture(model: nn.Module) -> dict[str, Any]:
         "matcher": {"kind": type(model.matcher).__name__} | model.matcher.architecture,
         "fusion": {"kind": type(model.fusion).__name__} | model.fusion.architecture,
         "passes": list(model.passes),
+        "local": model.local,
     }
 
 

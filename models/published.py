@@ -64,7 +64,7 @@ def _resize(field: Tensor, size: Sequence[int]) -> Tensor:
 
 def published_superfusion() -> SuperFusion:
     """Build the networks that the authors' released weights fit, including their deviations from the paper."""
-    return SuperFusion(PublishedMatcher(), FusionNet(published=True), passes=(1.0,))
+    return SuperFusion(PublishedMatcher(), FusionNet(published=True), passes=(1.0,), local=None)
 
 
 # Released block name -> ours. In the files the layers of a block are keyed BLOCK.model.0.weight.

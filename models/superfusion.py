@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.blending import blend, share_of_fused
+from models.consensus import affine_consensus
 from models.dense_matcher import DenseMatcher
 from models.fusion_net import FusionNet
 from models.results import SMALLEST_SIDE, Registration, Result, check_pair
-from models.warping import compose, resize, resize_flow, warp
+from models.warping import compose, resize, resize_flow, valid_mask, warp
 from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
+
+
+PASSES = (0.5, 1.0)
+LOCAL = 0.4
 
 
 class SuperFusion(nn.Module):
@@ -18,20 +23,22 @@ class SuperFusion(nn.Module):
     ``matcher`` and ``fusion`` are networks with the interfaces of :class:`models.dense_matcher.DenseMatcher` and
     :class:`models.fusion_net.FusionNet`, which are the defaults. The matcher runs once for each of ``passes``, on
     images reduced to that fraction of their size, with IR warped by the flow of the passes before; by default once at
-    half and once at full resolution. Training runs the matcher once per step and imitates later passes by samples that
-    are nearly registered (``data.residual``).
+    half and once at full resolution. After each pass the flow is reduced to the affine map that most of it agrees on
+    and a share ``local`` of the rest (:func:`models.consensus.affine_consensus`); None leaves it as it is. Training
+    runs the matcher once per step and imitates later passes by samples that are nearly registered (``data.residual``).
     """
 
     def __init__(
         self,
         matcher: nn.Module | None = None,
         fusion: nn.Module | None = None,
-        passes: Sequence[float] = (0.5, 1.0),
+        passes: Sequence[float] = PASSES,
+        local: float | None = LOCAL,
     ):
         super().__init__()
         self.matcher = DenseMatcher() if matcher is None else matcher
         self.fusion = FusionNet() if fusion is None else fusion
-        self.passes = tuple(passes)
+        self.passes, self.local = tuple(passes), local
 
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
         """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], H and W at least 32.
@@ -44,6 +51,8 @@ class SuperFusion(nn.Module):
             moving = ir if flow is None else warp(ir, flow)
             step = self._match(_three_channels(moving), _three_channels(vi), scale)
             flow = step if flow is None else compose(flow, step)
+            if self.local is not None:
+                flow = affine_consensus(flow, valid_mask(flow), self.local)
         return Registration.by_flow(ir, flow)
 
     def _match(self, ir: Tensor, vi: Tensor, scale: float) -> Tensor:

@@ -60,7 +60,7 @@ def test_forward_registers_fuses_and_blends(model):
 
 def test_later_passes_refine_what_earlier_ones_found():
     torch.manual_seed(0)
-    once, twice = SuperFusion(passes=[0.5]).eval(), SuperFusion(passes=[0.5, 0.5]).eval()
+    once, twice = (SuperFusion(passes=[0.5] * n, local=None).eval() for n in (1, 2))
     with torch.no_grad():
         once.matcher.refine.estimate[-1][0].weight.mul_(200)  # far enough to matter
     twice.load_state_dict(once.state_dict())
