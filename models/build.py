@@ -28,8 +28,8 @@ def build_superfusion(
     """Build the SuperFusion that a config's ``model`` describes; without arguments, the project's default.
 
     ``matcher`` and ``fusion`` hold ``kind``, a name in :data:`MATCHERS` or :data:`FUSIONS`, and arguments of that
-    class; ``passes`` and ``local`` are those of SuperFusion; omitted ones take their defaults. ``published=True`` builds
-    :func:`models.published.published_superfusion` and excludes all other arguments.
+    class; ``passes`` and ``local`` are those of SuperFusion; omitted ones take their defaults. ``published=True``
+    builds :func:`models.published.published_superfusion` and excludes all other arguments.
 
     Raises ValueError or TypeError for an unknown kind or argument.
     """

@@ -8,7 +8,7 @@ from models.warping import pixel_grid
 _SPACING = 8  # the fit uses every 8th pixel along each axis
 # Errors, in pixels of an image 640 px long, beyond which a flow vector counts little; from coarse to fine, so that the
 # fit starts from all vectors and ends with those that agree.
-_SCALES = (20.0, 16.0, 12.8, 10.2, 8.2, 6.6, 5.2, 4.2, 3.4, 3.0, 3.0, 3.0)
+_SCALES = (*(80 * 0.8**k for k in range(15)), 3.0, 3.0, 3.0)
 _RIDGE = 1e-6  # keeps the fit defined where no vector counts
 
 

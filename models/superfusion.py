@@ -12,7 +12,6 @@ from models.results import SMALLEST_SIDE, Registration, Result, check_pair
 from models.warping import compose, resize, resize_flow, valid_mask, warp
 from utils.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
 
-
 PASSES = (0.5, 1.0)
 LOCAL = 0.4
 
