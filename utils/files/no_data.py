@@ -1,0 +1,69 @@
+"""Find the pixels of a measurement that hold none: NaN, infinite, no-data values, dead pixels, and black frames.
+
+A value is taken for a sign of "no data" only where it lies far from everything else in the image, so that a saturated
+flame or a frosty 0 degrees stay what they are.
+"""
+
+import cv2
+import numpy as np
+
+# Values that programs and sensors write where they have none, beside the ends of an integer's range and its 0.
+_SIGNS = (-9999.0, -99999.0, -32768.0, -32767.0, 65535.0, -999.0)
+_HUGE = 1e30  # floats beyond are a program's largest or smallest number
+_GAP = 0.5  # how far a sign lies from all other values, relative to their spread
+_PERCENTILES = (0.5, 99.5)
+# The black frame of an earlier warp, or a sensor's border: connected zeros at the image's border.
+_FRAME_PIXELS = 16
+_NEAR, _FEW = 0.02, 0.1  # few other pixels lie as near to 0 as this share of the spread
+_REPEATS = 10  # no other float repeats that often
+
+
+def missing_pixels(values: np.ndarray, no_data: float | None = None) -> np.ndarray:
+    """Mark the pixels of ``values`` ``(h, w)``, of any type, that hold no measurement: ``(h, w)`` bool.
+
+    ``no_data``: a value by which the file itself says so.
+    """
+    absent = ~np.isfinite(values)
+    if values.dtype.kind == "f":
+        absent |= np.abs(values, where=~absent, out=np.zeros_like(values)) > _HUGE
+    if no_data is not None:
+        absent |= values == np.asarray(no_data).astype(values.dtype)
+    signs = set(_SIGNS)
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(values.dtype)
+        signs |= {float(limits.min), float(limits.max), 0.0}
+    for sign in sorted(signs):
+        absent |= _isolated(values, absent, sign)
+    return absent | _frame(values, absent)
+
+
+def _isolated(values: np.ndarray, absent: np.ndarray, sign: float) -> np.ndarray:
+    """Mark the pixels equal to ``sign`` if all others lie far from it."""
+    equal = (values == sign) & ~absent
+    if not equal.any():
+        return equal
+    others = values[~equal & ~absent].astype(np.float64)
+    if not others.size:
+        return np.zeros_like(equal)
+    low, high = np.percentile(others, _PERCENTILES)
+    gap = np.abs(others - sign).min()
+    return equal & (gap > max(_GAP * (high - low), 1))
+
+
+def _frame(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Mark connected zeros that touch the border, if they stand out from the other values."""
+    zero = (values == 0) & ~absent
+    nothing = np.zeros_like(zero)
+    # Missing pixels between the zeros and the border belong to the frame.
+    _, labels = cv2.connectedComponents((zero | absent).astype(np.uint8))
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    frame = np.isin(labels, border[border > 0]) & zero
+    others = values[~frame & ~absent].astype(np.float64)
+    if frame.sum() < _FRAME_PIXELS or not others.size:
+        return nothing
+    low, high = np.percentile(others, _PERCENTILES)
+    near = np.count_nonzero(np.abs(others) <= _NEAR * (high - low))
+    if near <= _FEW * frame.sum():
+        return frame
+    repeats = np.unique(others, return_counts=True)[1].max()
+    return frame if values.dtype.kind == "f" and frame.sum() > _REPEATS * repeats else nothing

@@ -1,0 +1,103 @@
+"""Thermal (IR) files as measurements: their original values, what these are, and what to tell the user.
+
+Nothing is stretched here; :mod:`utils.files.stretch` makes images in [0, 1] of the values.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files.decode import Pixels, decode, read_file
+from utils.files.false_colour import to_scalar
+from utils.files.no_data import missing_pixels
+from utils.files.radiometric import read_radiometric
+
+# What the values of a file are.
+COUNTS = "counts"  # integers of more than 8 bits, as the sensor gave them
+CELSIUS = "degrees Celsius"  # from a radiometric JPEG
+FLOATS = "values as stored"  # floats, whose unit the file does not tell
+GRAY = "8-bit gray"  # 0 .. 255, a picture whose relation to temperature is unknown
+PALETTE = "place on the palette"  # 0 .. 255, of a false-colour picture
+COLOUR = "8-bit colour"  # 0 .. 255, a colour picture that is taken as it is
+PICTURES = (GRAY, PALETTE, COLOUR)  # the units that are no measurement
+
+COLOURS = ("auto", "keep")
+
+
+@dataclass
+class Thermal:
+    """The content of a thermal file: ``values`` ``(1 or 3, h, w)`` float32, unchanged, NaN where a pixel has none.
+
+    3 channels (RGB) only for a picture of ``unit`` :data:`COLOUR`. ``notes``: lines to tell the user, the same for all
+    files of a kind, to be printed after the file's name. ``visible`` ``(3, H, W)`` in [0, 1]: the photograph that a
+    radiometric file holds beside its temperatures, or None.
+    """
+
+    values: Tensor
+    unit: str
+    path: Path
+    page: int = 1
+    notes: list[str] = field(default_factory=list)
+    visible: Tensor | None = None
+
+    @property
+    def measured(self) -> bool:
+        """True if the values are measurements: hotter is more."""
+        return self.unit not in PICTURES
+
+
+def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto") -> Thermal:
+    """Read a thermal file to its original values.
+
+    8-bit pictures; counts of 16 or 32 bit, also signed; floats; ``.npy``; radiometric JPEGs of FLIR and DJI, to degrees
+    Celsius. ``page``: which one of a file of several (from 1; default: the first, with a note). ``colours``: "auto"
+    turns a false-colour picture back into the scalar that it shows (:mod:`utils.files.false_colour`), "keep" does not.
+    Missing pixels (:mod:`utils.files.no_data`) become NaN, but none of an 8-bit picture, whose black may be cold.
+    Raises UserError naming the file if it is missing, damaged, of another kind, or has no such page, or a radiometric
+    file's package is not installed.
+    """
+    path = Path(path)
+    data = read_file(path)
+    found = read_radiometric(data, path)
+    if found is not None:
+        return _measured(found.values[:, :, None], None, Thermal(None, CELSIUS, path, visible=found.visible))
+    pixels = decode(data, path, page)
+    thermal = Thermal(None, COUNTS, path, (page or 1) if pixels.pages > 1 else 1)
+    if pixels.pages > 1 and page is None:
+        thermal.notes.append("has several pages, the first is taken; --page N takes another")
+    if pixels.array.dtype == np.uint8:
+        return _picture(pixels, thermal, colours)
+    thermal.unit = FLOATS if pixels.array.dtype.kind == "f" else COUNTS
+    return _measured(pixels.array, pixels.no_data, thermal)
+
+
+def _picture(pixels: Pixels, thermal: Thermal, colours: str) -> Thermal:
+    array, thermal.unit = pixels.array, COLOUR
+    if array.shape[2] == 1 or (array == array[:, :, :1]).all():
+        array, thermal.unit = array[:, :, :1], GRAY
+    elif colours == "auto" and (scalar := to_scalar(array)) is not None:
+        array, thermal.unit = scalar.values[:, :, None], PALETTE
+        thermal.notes.append(
+            f"false colours ({scalar.palette}) turned back into one value; --thermal_colours keep takes them as they are"
+        )
+    thermal.values = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)).astype(np.float32))
+    return thermal
+
+
+def _measured(array: np.ndarray, no_data: float | None, thermal: Thermal) -> Thermal:
+    if array.shape[2] != 1 and not (array == array[:, :, :1]).all():
+        raise UserError(f"{thermal.path}: a colour image of {array.dtype}; a thermal image has one channel, or 8 bits")
+    values = array[:, :, 0]
+    absent = missing_pixels(values, no_data)
+    if absent.all():
+        raise UserError(f"{thermal.path}: holds no valid pixel (all are NaN, infinite or no-data values)")
+    values = values.astype(np.float32)
+    if absent.any():
+        thermal.notes.append("has missing pixels (NaN, infinite, no-data values, dead, or a black frame), left out")
+        values[absent] = np.nan
+    thermal.values = torch.from_numpy(np.ascontiguousarray(values))[None]
+    return thermal
