@@ -53,7 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
     args = parser.parse_args(argv)
     check_data_options(parser, args)
-    if args.ir is None and args.dataset_name is None:
+    if args.ir is None and args.pairs is None and args.dataset_name is None:
         parser.error("give either --dataset_name and --data_root, or --ir and --vi")
     if args.workers < 1:
         parser.error("--workers must be at least 1")

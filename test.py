@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from utils.files.results import means, write_csv, write_json
 from utils.files.writing import check_writable, write_file
 from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
+from utils.notes import Notes
 
 # The scores of each protocol that the final report prints; errors are in pixels, "cameras" at a VI width of 640.
 REPORTED = {
@@ -188,6 +190,11 @@ class Processed:
     classes: Tensor | None = None  # (H, W)
 
     @property
+    def missing(self) -> Tensor | None:
+        """The pixels ``(1, h, w)`` bool of ``ir`` that have no value; None if there are none."""
+        return self.pair.missing if self.pair.ir_warp is None else None
+
+    @property
     def refused(self) -> bool:
         """True if the registrar does not trust its answer."""
         decided = self.registration is not None and self.registration.accepted is not None
@@ -201,17 +208,19 @@ def process(pipeline: Pipeline, pair: Pair, args: argparse.Namespace) -> Process
     pair = pair.in_vi_frame() if aligned else pair
     processed = Processed(pair, pair.ir if aligned or pair.ir_warp is None else pair.ir_warp)
     ir, vi = processed.ir[None].to(pipeline.device), pair.vi[None].to(pipeline.device)
+    missing = None if processed.missing is None else processed.missing[None].to(pipeline.device)
     if aligned:
         if args.mode == "Fusion" or args.seg_input == "fused":
-            processed.fused = pipeline.fuse(ir, vi)[0].cpu()
+            processed.fused = pipeline.fuse(ir, vi, missing)[0].cpu()
         return processed
     if args.transform is None:
-        registration = pipeline.register(ir, vi)
+        registration = pipeline.register(ir, vi, missing)
     else:
         path = args.transform / f"{pair.name}.json" if args.transform.is_dir() else args.transform
         if not path.is_file():
             raise UserError(f"{path}: no such transform; --transform FILE applies one map to all pairs")
         registration = registered_by(ir, [Transform.load(path)])
+        registration = registration if missing is None else registration.without(missing)
     processed.registration = registration.cpu()
     if args.mode == "Reg&Fusion" and (args.keep_refused or not processed.refused):
         processed.fused = pipeline.fuse_registered(ir, vi, registration).fused[0].cpu()
@@ -229,7 +238,8 @@ def save(out: Path, name: str, processed: Processed, args: argparse.Namespace, n
     Of a refused pair only the transform and the sheet are written, and images of an earlier run are removed.
     """
     size = processed.pair.vi.shape[-2:]
-    ir = processed.ir if processed.ir.shape[-2:] == size else resize(processed.ir[None], size)[0]
+    ir = processed.ir if processed.missing is None else processed.ir.masked_fill(processed.missing, 0)
+    ir = ir if ir.shape[-2:] == size else resize(ir[None], size)[0]
     pictures = Pictures(processed.pair.vi, ir, fused=processed.fused, classes=processed.classes)
     images = {"fused": processed.fused}
     if processed.registration is not None:
@@ -278,6 +288,8 @@ def report(summary: dict, out: Path) -> None:
         print(f"{'class':>16}  IoU")
     for name, iou in summary.get("segmentation", {}).items():
         print(f"{name:>16}  " + ("neither labelled nor found" if iou is None else f"{iou:.4f}"))
+    for statement, count in summary["infrared"].items():
+        print(statement if count == summary["pairs"] else f"{statement} ({count} pairs)")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -297,9 +309,11 @@ def main(argv: list[str] | None = None) -> None:
 
     rows, scores, matrices, failures = [], [], [], []
     bar = tqdm(pairs.names, unit="pair", disable=None)
+    notes, statements = Notes(lambda line: bar.write(line, file=sys.stderr)), Counter()
     for index, name in enumerate(bar):
         try:
             pair = pairs[index]
+            notes.tell(name, pair.notes)
             start = time.perf_counter()
             processed = process(pipeline, pair, args)
             if segmenter is not None:
@@ -309,6 +323,9 @@ def main(argv: list[str] | None = None) -> None:
             if segmenter is not None and pair.label is not None:
                 matrices.append(confusion_matrix(processed.classes, pair.label, num_classes))
             row = {"name": name}
+            if pair.infrared is not None:
+                statements[pair.infrared.statement] += 1
+                row |= dict(zip(("ir_low", "ir_high"), pair.infrared.range))
             if processed.registration is not None:
                 scores.append(score(processed.pair, processed.registration, pipeline.register, args.protocols))
                 row |= as_columns(scores[-1])
@@ -327,8 +344,10 @@ def main(argv: list[str] | None = None) -> None:
         rows.append(row | {"seconds": seconds})
         bar.set_postfix_str(f"{seconds:.2f} s/pair")
 
+    notes.close()
     if rows:
         summary: dict[str, Any] = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]}
+        summary["infrared"] = dict(statements)
         decided = [row["accepted"] for row in rows if "accepted" in row]
         if decided:
             summary |= {"accepted": sum(decided), "refused": len(decided) - sum(decided)}

@@ -1,8 +1,9 @@
 """Paired folders of infrared and visible images, and the layouts of MSRS and RoadScene on top of them."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -16,7 +17,12 @@ from datasets.truth import TRUTH, read_truth
 from models.warping import grid_to_flow, resize, resize_matrix
 from utils.classes import CLASSES
 from utils.errors import UserError
-from utils.files.images import EXTENSIONS, read_image
+from utils.files.images import read_visible
+from utils.files.infrared import WHITE_HOT, Infrared, InfraredReader, Reading
+from utils.files.partners import files_by_name, find_partners
+from utils.files.thermal import COLOUR
+
+_SIDES = ((0, "ir"), (1, "vi"))  # of a pair's two files
 
 
 @dataclass
@@ -26,7 +32,8 @@ class Pair:
     Optional: ``ir_warp`` ``(1 or 3, H, W)``, a deformed IR image; ``flow`` ``(2, H, W)`` in pixels, the true
     displacement d of ``ir_warp(q) = ir(q + d(q))``; ``label`` ``(H, W)`` int64, the classes of VI's pixels, 255 for no
     label; ``vi_to_ir`` ``(3, 3)`` float64, the true map of two unlike cameras, from VI's pixels to those of ``ir``,
-    centres at whole numbers.
+    centres at whole numbers; ``missing`` ``(1, H, W)`` bool, pixels of ``ir`` for which its file has no value;
+    ``infrared``, the IR file: its original values and how it became ``ir``; ``notes``, lines to tell the user.
     """
 
     name: str
@@ -36,6 +43,9 @@ class Pair:
     flow: Tensor | None = None
     label: Tensor | None = None
     vi_to_ir: Tensor | None = None
+    missing: Tensor | None = field(default=None, kw_only=True)
+    infrared: Infrared | None = field(default=None, kw_only=True)
+    notes: list[str] = field(default_factory=list, kw_only=True)
 
     def in_vi_frame(self) -> "Pair":
         """Return the pair with its IR images resized to VI's size, since cameras may differ in resolution.
@@ -55,7 +65,10 @@ class Pair:
         vi_to_ir = self.vi_to_ir
         if vi_to_ir is not None:
             vi_to_ir = resize_matrix(self.ir.shape[-2:], size) @ vi_to_ir
-        return replace(self, ir=ir, ir_warp=ir_warp, vi_to_ir=vi_to_ir)
+        missing = self.missing
+        if missing is not None:
+            missing = resize(missing[None].float(), size)[0] > 0
+        return replace(self, ir=ir, ir_warp=ir_warp, vi_to_ir=vi_to_ir, missing=missing)
 
     def check_aligned(self) -> None:
         """Raise UserError unless the images have one size, as those of an aligned pair do."""
@@ -86,18 +99,20 @@ class PairSet(Dataset):
 
 
 class PairedFolders(PairSet):
-    """Pairs matched by the stem of their file names::
+    """Pairs of two folders, matched by their names (:mod:`utils.files.partners`)::
 
-        IR/NAME.(png|jpg|jpeg|bmp|tif|tiff)         8 or 16 bit, 1, 3 or 4 channels
-        VI/NAME.(any of these)
+        IR/NAME.(png|jpg|jpeg|bmp|tif|tiff|npy)     what utils/files/thermal.py reads
+        VI/NAME.(png|jpg|jpeg|bmp|tif|tiff)         8 or 16 bit, 1, 3 or 4 channels
         IR_WARP/NAME.(any of these)                 optional: the deformed IR images
         FLOW/NAME[.png].mat                         optional: their true displacement
         LABEL/NAME.png                              optional: 8-bit maps of the classes of VI's pixels
         truth.json                                  optional: the true maps of unlike cameras (datasets/truth.py)
 
-    ``ir``, ``vi`` and ``label`` are folders, or single files, which form a pair whatever their names. A 16-bit IR image
-    is stretched between its percentiles (:func:`utils.files.images.read_image`). The IR image keeps its own size.
-    ``num_classes`` limits the classes of a label (:func:`read_label`).
+    ``ir``, ``vi`` and ``label`` are folders, or single files, which form a pair whatever their names. NAME is the stem
+    of the VI file. ``reading`` says how IR files become images; the IR image keeps its own size. ``num_classes`` limits
+    the classes of a label (:func:`read_label`). ``recursive`` and ``pairs`` as in
+    :func:`utils.files.partners.find_partners`; ``complete``: whether a file without a partner is an error, or left out.
+    ``lines`` tell the user how files were paired and which were left out.
 
     Raises UserError for a missing folder, a folder without images, two files of one stem, an image without its
     partner, or a pair without its true map where ``truth`` is given, naming them.
@@ -105,28 +120,41 @@ class PairedFolders(PairSet):
 
     def __init__(
         self,
-        ir: str | Path,
-        vi: str | Path,
+        ir: str | Path | None,
+        vi: str | Path | None,
         ir_warp: str | Path | None = None,
         flow: str | Path | None = None,
         label: str | Path | None = None,
         num_classes: int = len(CLASSES),
         truth: str | Path | None = None,
+        reading: Reading = WHITE_HOT,
+        recursive: bool = False,
+        pairs: Path | None = None,
+        complete: bool = True,
     ):
-        ir, vi = Path(ir), Path(vi)
-        if ir.is_file() and vi.is_file():
-            self.names = [vi.stem]
-            self.files = {"ir": {vi.stem: ir}, "vi": {vi.stem: vi}}
-            if label is not None:
-                self.files["label"] = {vi.stem: Path(label)}
-        else:
-            self.files = {"ir": images_by_stem(ir), "vi": images_by_stem(vi)}
-            if ir_warp is not None:
-                self.files["ir_warp"] = images_by_stem(Path(ir_warp))
-            if label is not None:
-                self.files["label"] = images_by_stem(Path(label))
-            self.names = sorted(self.files["vi"])
-            self._check_partners()
+        ir, vi = (None if path is None else Path(path) for path in (ir, vi))
+        partners = find_partners(ir, vi, recursive, pairs)
+        if complete and partners.alone:
+            raise UserError(partners.alone[0])
+        self.lines = partners.lines + [f"{line}; left out" for line in partners.alone]
+        self.names = list(partners.files)
+        self.files = {part: {name: two[index] for name, two in partners.files.items()} for index, part in _SIDES}
+        self.reading = reading
+        self.reader = InfraredReader([self.files["ir"][name] for name in self.names], reading)
+        for part, given in (("ir_warp", ir_warp), ("label", label)):
+            if given is None:
+                continue
+            given = Path(given)
+            self.files[part] = {self.names[0]: given} if given.is_file() else files_by_name(given, recursive)
+            missing = sorted(set(self.names) - self.files[part].keys())
+            if missing:
+                others = " and others" if len(missing) > 5 else ""
+                raise UserError(
+                    f"{given}: no {part} image for {', '.join(missing[:5])}{others}; name it as the visible one"
+                )
+            more = sorted(self.files[part].keys() - set(self.names)) if given.is_dir() and complete else []
+            if more:
+                raise UserError(f"{ir}: no ir image for {', '.join(more[:5])}{' and others' if len(more) > 5 else ''}")
         self.flow = None if flow is None else Path(flow)
         self.has_flow, self.has_label = flow is not None, "label" in self.files
         self.num_classes = num_classes
@@ -139,21 +167,16 @@ class PairedFolders(PairSet):
                 f"{truth}: no entry for {', '.join(without[:5])}{' and others' if len(without) > 5 else ''}"
             )
 
-    def _check_partners(self) -> None:
-        stems = {name for files in self.files.values() for name in files}
-        for modality, files in self.files.items():
-            missing = sorted(stems - files.keys())
-            if missing:
-                raise UserError(
-                    f"{next(iter(files.values())).parent}: no {modality} image for {', '.join(missing[:5])}"
-                    f"{' and others' if len(missing) > 5 else ''}; partners carry the same name"
-                )
-
     def __getitem__(self, index: int) -> Pair:
         name = self.names[index]
         paths = {part: files[name] for part, files in self.files.items()}
         label_path = paths.pop("label", None)
-        images = {modality: read_image(path, stretch=modality != "vi") for modality, path in paths.items()}
+        infrared = self.reader.read(paths["ir"])
+        vi, vi_lines = read_visible(paths["vi"], self.reading.page)
+        images: dict[str, Any] = {"ir": infrared.image, "vi": vi}
+        if "ir_warp" in paths:
+            images["ir_warp"] = self.reader.read(paths["ir_warp"]).image
+        notes = infrared.notes + vi_lines + _suspicions(infrared, vi, paths["vi"])
         flow, label, vi_to_ir = None, None, None
         if self.flow is not None:
             flow = read_flow(self.flow, name)
@@ -165,7 +188,8 @@ class PairedFolders(PairSet):
                 raise UserError(f"{label_path}: the label and the visible image of {name} differ in size")
         if self.has_vi_to_ir:
             vi_to_ir = self._true_map(name, images)
-        return Pair(name, flow=flow, label=label, vi_to_ir=vi_to_ir, **images)
+        pair = Pair(name, flow=flow, label=label, vi_to_ir=vi_to_ir, **images)
+        return replace(pair, missing=infrared.missing, infrared=infrared, notes=notes)
 
     def _true_map(self, name: str, images: dict[str, Tensor]) -> Tensor:
         truth = self.truths[name]
@@ -178,21 +202,16 @@ class PairedFolders(PairSet):
         return truth.vi_to_ir
 
 
-def images_by_stem(folder: Path) -> dict[str, Path]:
-    """Map the stems of the image files in ``folder`` to their paths; UserError if there are none or two of one stem."""
-    if not folder.is_dir():
-        problem = "a file, but its partner is not" if folder.exists() else "no such file or folder"
-        raise UserError(f"{folder}: {problem}")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in EXTENSIONS or path.name.startswith("."):
-            continue
-        if path.stem in files:
-            raise UserError(f"{path}: {files[path.stem].name} has the same stem; keep one of them")
-        files[path.stem] = path
-    if not files:
-        raise UserError(f"{folder}: no images in it (looked for {', '.join(EXTENSIONS)})")
-    return files
+def _suspicions(infrared: Infrared, vi: Tensor, vi_path: Path) -> list[str]:
+    """Say what is suspicious about a pair: one picture twice, or two of colours."""
+    one_file = infrared.thermal.path.samefile(vi_path) and infrared.thermal.visible is None
+    ir = infrared.image
+    if one_file or (ir.shape[-2:] == vi.shape[-2:] and len(ir) <= len(vi) and torch.equal(ir.expand_as(vi), vi)):
+        return ["IR and VI are the same picture"]
+    coloured = len(vi) == 3 and not all(torch.equal(vi[0], channel) for channel in vi[1:])
+    if infrared.thermal.unit == COLOUR and coloured:
+        return ["IR and VI are both colour pictures; is --ir the thermal one?"]
+    return []
 
 
 def read_flow(folder: Path, name: str) -> Tensor:
@@ -251,7 +270,7 @@ def test_set(data_root: str | Path, name: str, num_classes: int = len(CLASSES), 
     if folder is None:
         raise UserError(f"{candidates[0]}: no such folder (nor {candidates[1]}); --data_root must hold {name}")
     parts = ("ir_warp", "flow", "label") if label else ("ir_warp", "flow")
-    extra = {part: folder / part for part in parts if (folder / part).is_dir()}
+    extra: dict[str, Any] = {part: folder / part for part in parts if (folder / part).is_dir()}
     if (folder / TRUTH).is_file():
         extra["truth"] = folder / TRUTH
     return PairedFolders(folder / "ir", folder / "vi", num_classes=num_classes, **extra)

@@ -1,5 +1,6 @@
 """The user's interface: from an IR and a VI image, as tensors or files, to the registered and the fused image."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ from models.results import Registration, Result
 from models.superfusion import SuperFusion
 from models.weights import SHIPPED, load_model
 from utils.device import pick_device
-from utils.files.images import read_image
+from utils.files.images import read_visible
+from utils.files.infrared import AS_IT_IS, Reading, read_infrared
 
 MAX_SIDE = 1024
 
@@ -74,23 +76,36 @@ class Pipeline:
         return cls(load_model(checkpoint), *options)
 
     @torch.inference_mode()
-    def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path) -> Result:
-        """Register ``ir`` to ``vi`` and fuse them: tensors ``(B, 1 or 3, height, width)`` in [0, 1], or image files.
+    def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path, reading: Reading = AS_IT_IS) -> Result:
+        """Register ``ir`` to ``vi`` and fuse them: tensors ``(B, 1 or 3, height, width)`` in [0, 1], or files.
 
         The two may differ in size; the results have VI's, and lie on the pipeline's device. A refused pair
-        (``result.accepted``) is fused all the same: look before you use it. Raises UserError for a file that cannot be
-        read, ValueError for images that do not fit together or are too small.
+        (``result.accepted``) is fused all the same: look before you use it. ``reading`` says how an IR file becomes an
+        image; what there is to tell of a file is a warning. Raises UserError for a file that cannot be read, ValueError
+        for images that do not fit together or are too small.
         """
-        ir, vi = (self._open(image, stretch) for image, stretch in ((ir, True), (vi, False)))
-        return self.fuse_registered(ir, vi, self.register(ir, vi))
+        missing = None
+        if not isinstance(ir, Tensor):
+            infrared = read_infrared(ir, reading)
+            _warn(ir, infrared.notes)
+            ir = infrared.image[None]
+            missing = None if infrared.missing is None else infrared.missing[None]
+        if not isinstance(vi, Tensor):
+            path, (vi, lines) = vi, read_visible(vi, reading.page)
+            _warn(path, lines)
+            vi = vi[None]
+        ir, vi = ir.to(self.device), vi.to(self.device)
+        return self.fuse_registered(ir, vi, self.register(ir, vi, missing))
 
-    def register(self, ir: Tensor, vi: Tensor) -> Registration:
+    def register(self, ir: Tensor, vi: Tensor, missing: Tensor | None = None) -> Registration:
         """Register ``ir`` ``(B, 1 or 3, h, w)`` to ``vi`` ``(B, 1 or 3, H, W)``, both in [0, 1], by the registrar.
 
-        Raises ValueError for other shapes.
+        ``missing`` ``(B, 1, h, w)`` bool: pixels of ``ir`` that have no value (:meth:`Registration.without`). Raises
+        ValueError for other shapes.
         """
         with torch.inference_mode():
-            return self._register(ir.to(self.device), vi.to(self.device))
+            registration = self._register(ir.to(self.device), vi.to(self.device))
+            return registration if missing is None else registration.without(missing.to(self.device))
 
     @torch.inference_mode()
     def fuse_registered(self, ir: Tensor, vi: Tensor, registration: Registration) -> Result:
@@ -99,9 +114,19 @@ class Pipeline:
         fused = self.fuse(registration.registered, vi)
         return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
 
-    def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does."""
-        return self.network.fuse(ir.to(self.device), vi.to(self.device))
+    def fuse(self, ir: Tensor, vi: Tensor, missing: Tensor | None = None) -> Tensor:
+        """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does.
 
-    def _open(self, image: Tensor | str | Path, stretch: bool) -> Tensor:
-        return image.to(self.device) if isinstance(image, Tensor) else read_image(image, stretch)[None].to(self.device)
+        Where ``ir`` has no value, at ``missing`` ``(B, 1, H, W)`` bool, and a little around, the result is VI.
+        """
+        ir, vi = ir.to(self.device), vi.to(self.device)
+        fused = self.network.fuse(ir, vi)
+        if missing is None:
+            return fused
+        here = Registration.by_flow(ir, ir.new_zeros(len(ir), 2, *ir.shape[-2:])).without(missing.to(self.device))
+        return blend(fused, vi, share_of_fused(ir, here))
+
+
+def _warn(path: str | Path, lines: list[str]) -> None:
+    for line in lines:
+        warnings.warn(f"{path}: {line}", stacklevel=3)

@@ -37,6 +37,12 @@ class Registration:
         """``ir`` ``(B, C, h, w)`` registered by the backward ``flow`` ``(B, 2, H, W)``."""
         return cls(warp(ir, flow), flow, valid_mask(flow, tuple(ir.shape[-2:])))
 
+    def without(self, missing: Tensor) -> Self:
+        """The same where IR has no values at ``missing`` ``(B, 1, h, w)`` bool: not valid, 0 where they would enter."""
+        there = warp((~missing).to(self.flow_ir2vi.dtype), self.flow_ir2vi) > 1 - 1e-4
+        valid = self.valid * there.to(self.valid.dtype)
+        return replace(self, registered=self.registered * valid, valid=valid)
+
     def cpu(self) -> Self:
         """The same with all tensors on the CPU."""
         moved: dict[str, Any] = {name: value.cpu() for name, value in vars(self).items() if isinstance(value, Tensor)}

@@ -15,6 +15,7 @@ from models.results import Registration
 from models.warping import warp
 from models.weights import save_checkpoint
 from utils.files.images import read_image
+from utils.files.infrared import read_infrared
 
 PAIR = [Path(__file__).parents[1] / "data" / "fusion" / f"lake_{modality}.png" for modality in ("ir", "vi")]
 
@@ -106,5 +107,5 @@ def test_a_registrar_of_ones_own_serves_the_pipeline_and_test_py(monkeypatch, pa
     arguments = ["--registrar", "shift", "--mode", "Reg", "--ir", PAIR[0], "--vi", PAIR[1], "--out", tmp_path]
     test_script.main([str(argument) for argument in arguments])
     written = read_image(tmp_path / "registered" / f"{PAIR[1].stem}.png")
-    stretched = read_image(PAIR[0], stretch=True)[None]
+    stretched = read_infrared(PAIR[0]).image[None]
     assert (written[:1] - warp(stretched, registration.flow_ir2vi)[0]).abs().max() <= 0.5 / 255 + 1e-5

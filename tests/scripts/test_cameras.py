@@ -15,6 +15,7 @@ from models.warping import resize
 from models.weights import save_checkpoint
 from utils.errors import UserError
 from utils.files.images import read_image, write_image
+from utils.files.infrared import read_infrared
 
 VI_SIZE = (320, 240)
 # IR shows a part of what VI shows, at another resolution: VI's pixel p lies at 0.8 (p - corner).
@@ -98,7 +99,7 @@ def test_a_transform_is_applied_without_estimating(checkpoint, folder, tmp_path)
         out = tmp_path / given.suffix
         run(checkpoint, out, *files(folder, "scene"), "--mode", "Reg", "--transform", given, "--save_flow")
         assert np.abs(np.load(out / "flow" / "scene.npz")["map_vi2ir"] - true_positions()).max() < 1e-3
-    ir = read_image(folder / "ir" / "scene.png", stretch=True)
+    ir = read_infrared(folder / "ir" / "scene.png").image
     registered = read_image(out / "registered" / "scene.png")
     assert (registered[0, 34:186:5, 54:266:5] - ir[0, 3:125:4, 3:173:4]).abs().mean() < 0.01
 

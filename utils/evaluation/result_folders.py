@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.paired import images_by_stem
 from utils.errors import UserError
+from utils.files.partners import files_by_name
 
 KINDS = ("fused", "registered", "flow", "transform", "seg")
 # Kinds of files other than images -> (their content, the reference data that scoring requires).
@@ -19,7 +19,7 @@ _SUFFIX = {"flow": ".npz", "transform": ".json"}
 
 @dataclass(frozen=True)
 class Results:
-    """The files of one method: per kind (one of :data:`KINDS`), the paths by stem."""
+    """The files of one method: per kind (one of :data:`KINDS`), the paths by name."""
 
     method: str
     files: dict[str, dict[str, Path]]
@@ -47,7 +47,7 @@ def open_results(
         if not parts:
             raise UserError(f"{folder}: no transform/ or flow/ in it; images of unlike cameras cannot be scored")
     if not parts:
-        return Results(method, {"fused": images_by_stem(folder)})
+        return Results(method, {"fused": files_by_name(folder)})
     known = {"flow": has_true_flow or has_true_map, "transform": has_true_map, "seg": has_label}
     unscored = [REFERENCES[kind] for kind in REFERENCES if not known[kind] and parts.pop(kind, None)]
     if not parts:
@@ -58,9 +58,10 @@ def open_results(
     if "transform" in parts:
         parts.pop("flow", None)
     suffixed = {kind: parts.pop(kind) for kind in _SUFFIX if kind in parts}
-    files = {kind: images_by_stem(path) for kind, path in parts.items()}
+    files = {kind: files_by_name(path, recursive=True) for kind, path in parts.items()}
     for kind, path in suffixed.items():
-        files[kind] = {file.stem: file for file in path.glob(f"*{_SUFFIX[kind]}")}
+        found = path.rglob(f"*{_SUFFIX[kind]}")
+        files[kind] = {file.relative_to(path).with_suffix("").as_posix(): file for file in found}
     return Results(method, files)
 
 

@@ -10,9 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from utils.errors import UserError
 from utils.files.complete import missing
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+THERMAL_EXTENSIONS = (*EXTENSIONS, ".npy")  # what a thermal file may have
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
@@ -42,7 +46,7 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(data: bytes, path: Path, page: int | None = None) -> Pixels:
-    """Decode the content ``data`` of the file ``path``; of several pages number ``page`` (from 1), by default the first.
+    """Decode the content ``data`` of the file ``path``; of several pages number ``page``, from 1 (default: the first).
 
     Alpha is dropped. Raises UserError naming the file if it is damaged or of another kind, or has several pages, but
     fewer than ``page``.
@@ -52,12 +56,15 @@ def decode(data: bytes, path: Path, page: int | None = None) -> Pixels:
     # OpenCV fills the missing part of a truncated file with gray.
     if problem := missing(data):
         raise UserError(f"{path}: not a readable image ({problem})")
-    header = _header(data)
-    pages = 1 if header is None else getattr(header, "n_frames", 1)
-    index = _page_index(path, page, pages)
-    array = _decode(data, index)
+    array = _decode(data, 0)
     if array is None:
         raise UserError(f"{path}: not a readable image (damaged, or not png, jpg, bmp, tif or npy)")
+    header = _header(data)
+    pages = 1 if header is None else getattr(header, "n_frames", 1)
+    if index := _page_index(path, page, pages):
+        array = _decode(data, index)
+        if array is None:
+            raise UserError(f"{path}: page {page} is not readable (damaged)")
     if array.ndim == 2:
         array = array[:, :, None]
     array = array[:, :, 2::-1] if array.shape[2] >= 3 else array[:, :, :1]
@@ -93,7 +100,7 @@ def _header(data: bytes) -> Image.Image | None:
 
 def _no_data(header: Image.Image | None) -> float | None:
     """Return the value of GDAL's tag, which holds a number as text."""
-    text = "" if header is None else str(header.tag_v2.get(_GDAL_NODATA, ""))
+    text = str(header.tag_v2.get(_GDAL_NODATA, "")) if isinstance(header, TiffImageFile) else ""
     try:
         return float(text.strip("\0 "))
     except ValueError:

@@ -45,21 +45,23 @@ _IRONBOW = {
     255: (255, 255, 246),
 }
 
-_SAMPLE = 20000  # pixels by which a picture is judged
-# The mean difference between the largest and the smallest channel. Less than the first is a tinted gray. A picture whose
-# curve is its own needs more: photographs of the public sets that lie near a curve have up to 65, palettes 78 to 217.
+_SAMPLE = 6000  # pixels by which a picture is judged
+# The mean difference between the largest and the smallest channel. Less than the first is a tinted gray. A picture
+# whose curve is its own needs more: photographs of public sets that lie near a curve have up to 65, palettes 78 to 217.
 _CHROMA, _OWN_CHROMA = 25, 70
-_NEAR, _SHARE = 20.0, 0.9  # a curve fits if this share of the pixels lies nearer to it, in gray levels
+# A curve fits if this share of the pixels lies nearer to it, in gray levels. JPEG moves many colours off a known
+# palette; the photographs above have at most 0.3 near one.
+_NEAR, _KNOWN_SHARE, _OWN_SHARE = 20.0, 0.75, 0.9
 _CELL = 10  # side of the cells into which colours are sorted, in gray levels
 _MOST_CELLS = 700  # a curve passes through fewer
-_RARE = 2e-4  # cells with a smaller share of the pixels are noise
+_RARE = 3e-4  # cells with a smaller share of the pixels are noise
 _POINTS, _SMOOTHING, _ROUNDS = 128, 2.0, 6  # of the principal curve
 _SUBSTEPS = 4  # points between two neighbours of a palette
 
 
 @dataclass
 class Scalar:
-    """``values`` ``(h, w)`` float32, 0 (cold) .. 255 (hot), the place of each colour on the palette named ``palette``."""
+    """``values`` ``(h, w)`` float32, 0 (cold) .. 255 (hot): the place of each colour on the ``palette``, its name."""
 
     values: np.ndarray
     palette: str
@@ -74,16 +76,17 @@ def to_scalar(pixels: np.ndarray) -> Scalar | None:
         return None
     distances = {name: _distances(sample, palette) for name, palette in known_palettes().items()}
     name = min(distances, key=lambda known: np.mean(distances[known]))
-    if _fits(distances[name]):
+    if _fits(distances[name], _KNOWN_SHARE):
         curve = known_palettes()[name]
     elif chroma < _OWN_CHROMA:
         return None
     else:
         curve, name = _own_curve(sample), "a palette of its own"
-        if curve is None or not _fits(_distances(sample, curve)):
+        if curve is None or not _fits(_distances(sample, curve), _OWN_SHARE):
             return None
     # Every colour once: a picture has far fewer colours than pixels.
-    unique, inverse = np.unique(colours, axis=0, return_inverse=True)
+    codes, inverse = np.unique(colours.astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True)
+    unique = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
     _, place = _tree(curve).query(unique)
     values = (place * (255 / ((len(curve) - 1) * _SUBSTEPS))).astype(np.float32)
     return Scalar(values[inverse.reshape(pixels.shape[:2])], name)
@@ -96,7 +99,8 @@ def known_palettes() -> dict[str, np.ndarray]:
     ironbow = np.stack([np.interp(steps, list(_IRONBOW), channel) for channel in zip(*_IRONBOW.values())], axis=1)
     palettes = {"ironbow": ironbow}
     for name, (number, direction) in _OPENCV.items():
-        palettes[name] = cv2.applyColorMap(steps.astype(np.uint8)[:, None], number)[::direction, 0, ::-1].astype(np.float64)
+        colours = cv2.applyColorMap(steps.astype(np.uint8)[:, None], number)[:, 0, ::-1]
+        palettes[name] = colours[::direction].astype(np.float64)
     return palettes
 
 
@@ -110,12 +114,12 @@ def _distances(colours: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return _tree(curve).query(colours)[0]
 
 
-def _fits(distances: np.ndarray) -> bool:
-    return bool((distances < _NEAR).mean() >= _SHARE)
+def _fits(distances: np.ndarray, share: float) -> bool:
+    return bool((distances < _NEAR).mean() >= share)
 
 
 def _own_curve(colours: np.ndarray) -> np.ndarray | None:
-    """Find the curve ``(_POINTS, 3)``, from cold to hot, on which ``colours`` ``(n, 3)`` lie; None if there are too many."""
+    """Find the curve ``(_POINTS, 3)``, cold to hot, on which ``colours`` ``(n, 3)`` lie; None if they are too many."""
     cells, inverse, counts = np.unique((colours // _CELL).astype(int), axis=0, return_inverse=True, return_counts=True)
     centres = np.stack([np.bincount(inverse.ravel(), channel) for channel in colours.T], axis=1) / counts[:, None]
     centres = centres[counts >= max(2, _RARE * len(colours))]
@@ -126,8 +130,8 @@ def _own_curve(colours: np.ndarray) -> np.ndarray | None:
         place = cKDTree(curve).query(colours)[1]
         weight = np.bincount(place, minlength=_POINTS).astype(np.float64)
         smooth_weight = gaussian_filter1d(weight, _SMOOTHING, mode="nearest") + 1e-9
-        sums = [np.bincount(place, channel, _POINTS) for channel in colours.T]
-        means = np.stack([gaussian_filter1d(total, _SMOOTHING, mode="nearest") / smooth_weight for total in sums], axis=1)
+        sums = np.stack([np.bincount(place, channel, _POINTS) for channel in colours.T], axis=1)
+        means = gaussian_filter1d(sums, _SMOOTHING, axis=0, mode="nearest") / smooth_weight[:, None]
         # Where no colour lies, the curve stays.
         means = np.where(smooth_weight[:, None] > 1e-3, means, curve)
         means[[0, -1]] = curve[[0, -1]]  # averages would draw the ends inwards

@@ -4,7 +4,8 @@ A set's files come from one camera. What holds for all of them, the range of ``s
 found once, from files spread evenly over the set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from utils.errors import UserError
 from utils.files.polarity import evidence, is_black_hot
 from utils.files.stretch import PERCENTILES, Range, range_of, to_image
-from utils.files.thermal import COLOUR, Thermal, read_thermal
+from utils.files.thermal import GRAY, PALETTE, Thermal, read_thermal
 
 _RANGE_FILES, _POLARITY_FILES = 64, 16  # at most
 
@@ -23,9 +25,9 @@ _RANGE_FILES, _POLARITY_FILES = 64, 16  # at most
 class Reading:
     """How to read IR files: the options ``--page``, ``--thermal_colours``, ``--stretch`` and ``--polarity``.
 
-    ``page`` and ``colours`` as in :func:`utils.files.thermal.read_thermal`; ``stretch``: "pair", the percentiles of each
-    image; "set", of all together; or (low, high) in the files' unit; ``polarity``: "white_hot", "black_hot", or "auto",
-    which judges pictures (measurements are white hot).
+    ``page`` and ``colours`` as in :func:`utils.files.thermal.read_thermal`; ``stretch``: "pair", the percentiles of
+    each image; "set", of all together; or (low, high) in the files' unit; ``polarity``: "white_hot", "black_hot", or
+    "auto", which judges pictures (measurements are white hot).
     """
 
     page: int | None = None
@@ -34,15 +36,16 @@ class Reading:
     polarity: str = "auto"
 
 
-# Public data sets, which are white hot.
-WHITE_HOT = Reading(polarity="white_hot")
+# The default, and how public data sets are read, which are white hot.
+AS_IT_IS, WHITE_HOT = Reading(), Reading(polarity="white_hot")
 
 
 @dataclass
 class Infrared:
-    """An IR file: ``image`` ``(1 or 3, h, w)`` in [0, 1], ``missing`` ``(1, h, w)`` bool or None, and what it was made of.
+    """An IR file: ``image`` ``(1 or 3, h, w)`` in [0, 1], ``missing`` ``(1, h, w)`` bool or None, and its origin.
 
-    ``range``: the values that became 0 and 1 (1 and 0 with ``black_hot``).
+    ``range``: the values that became 0 and 1 (1 and 0 with ``black_hot``); ``statement``: what became of the values of
+    this file and of those like it, in one line.
     """
 
     image: Tensor
@@ -50,20 +53,19 @@ class Infrared:
     thermal: Thermal
     range: Range
     black_hot: bool
+    statement: str
 
     @property
     def notes(self) -> list[str]:
         """Lines to tell the user, to be printed after the file's name; those of files of one kind are equal."""
-        notes = list(self.thermal.notes)
-        if self.black_hot:
-            notes.append("taken as black hot and inverted; --polarity white_hot takes it as it is")
-        return notes
+        inverted = ["IR is taken as black hot and inverted; --polarity white_hot takes it as it is"]
+        return self.thermal.notes + (inverted if self.black_hot else [])
 
 
 class InfraredReader:
-    """Read the IR ``files`` of one set as images, as ``reading`` says. Raises UserError where :func:`read_thermal` does."""
+    """Read the IR ``files`` of one set as images, as ``reading`` says. UserError as from :func:`read_thermal`."""
 
-    def __init__(self, files: Sequence[Path], reading: Reading = Reading()):
+    def __init__(self, files: Sequence[Path], reading: Reading = AS_IT_IS):
         self.files, self.reading = list(files), reading
 
     def read(self, path: str | Path) -> Infrared:
@@ -72,48 +74,50 @@ class InfraredReader:
         low, high = self._range(thermal)
         black_hot = self._black_hot(thermal)
         image, missing = to_image(thermal, low, high, black_hot)
-        return Infrared(image, missing, thermal, (low, high), black_hot)
+        statement = self._statement(thermal, low, high, black_hot)
+        return Infrared(image, missing, thermal, (low, high), black_hot, statement)
 
     def values(self, path: str | Path) -> Thermal:
         """Read one of the files to its original values."""
         return read_thermal(path, self.reading.page, self.reading.colours)
 
-    def statement(self, infrared: Infrared) -> str:
-        """Say in one line what became of the values of a file and of those like it."""
-        unit, (low, high) = infrared.thermal.unit, infrared.range
-        if self.reading.stretch == "pair" and infrared.thermal.measured:
-            how = f"each image stretched between its {PERCENTILES[0]} and {PERCENTILES[1]} percentiles (per_image.csv)"
+    def _statement(self, thermal: Thermal, low: float, high: float, black_hot: bool) -> str:
+        if self.reading.stretch == "pair" and thermal.measured:
+            how = "each image is stretched between its {} and {} percentiles".format(*PERCENTILES)
         else:
-            how = f"{low:g} to {high:g} becomes 0 to 1"
-            how += " (percentiles of the set)" if self.reading.stretch == "set" and infrared.thermal.measured else ""
-        polarity = "black hot, inverted" if infrared.black_hot else "white hot"
-        return f"IR is {unit}; {how}; taken as {polarity}"
+            how = f"{low:g} to {high:g} becomes black to white"
+            how += ", percentiles of the set" if self.reading.stretch == "set" and thermal.measured else ""
+        return f"IR is {thermal.unit}; {how}; taken as {'black' if black_hot else 'white'} hot"
 
     def _range(self, thermal: Thermal) -> Range:
         if isinstance(self.reading.stretch, tuple):
             return self.reading.stretch
         if not thermal.measured or self.reading.stretch == "pair":
             return range_of([thermal])
-        return self._set_range
+        return self._set_range or range_of([thermal])
 
     def _black_hot(self, thermal: Thermal) -> bool:
         if self.reading.polarity != "auto":
             return self.reading.polarity == "black_hot"
-        return not thermal.measured and thermal.unit != COLOUR and self._set_is_black_hot
+        return thermal.unit in (GRAY, PALETTE) and self._set_is_black_hot
 
     @cached_property
-    def _set_range(self) -> Range:
-        thermals = (self.values(path) for path in _spread(self.files, _RANGE_FILES))
-        return range_of([thermal for thermal in thermals if thermal.measured])
+    def _set_range(self) -> Range | None:
+        measured = [thermal for thermal in self._spread(_RANGE_FILES) if thermal.measured]
+        return range_of(measured) if measured else None
 
     @cached_property
     def _set_is_black_hot(self) -> bool:
-        thermals = (self.values(path) for path in _spread(self.files, _POLARITY_FILES))
-        pictures = [thermal for thermal in thermals if not thermal.measured and thermal.unit != COLOUR]
+        pictures = [thermal for thermal in self._spread(_POLARITY_FILES) if thermal.unit in (GRAY, PALETTE)]
         return is_black_hot([evidence(thermal.values) for thermal in pictures])
 
+    def _spread(self, most: int) -> Iterator[Thermal]:
+        """Read at most ``most`` of the files, evenly spaced. What cannot be read is named when its turn comes."""
+        for index in torch.linspace(0, len(self.files) - 1, min(most, len(self.files))).round().int().tolist():
+            with suppress(UserError):
+                yield self.values(self.files[index])
 
-def _spread(files: list[Path], most: int) -> list[Path]:
-    """Choose at most ``most`` files, evenly spaced."""
-    count = min(most, len(files))
-    return [files[index] for index in torch.linspace(0, len(files) - 1, count).round().int().tolist()]
+
+def read_infrared(path: str | Path, reading: Reading = AS_IT_IS) -> Infrared:
+    """Read a single IR file as an image in [0, 1]."""
+    return InfraredReader([Path(path)], reading).read(path)

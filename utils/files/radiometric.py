@@ -33,7 +33,7 @@ class Radiometric:
 
 
 def read_radiometric(data: bytes, path: Path) -> Radiometric | None:
-    """Read the content ``data`` of ``path`` if it is a radiometric JPEG, upright as its EXIF orientation says; else None.
+    """Read the content ``data`` of ``path`` if it is a radiometric JPEG, upright by its EXIF orientation; else None.
 
     Raises UserError if the package that reads it is not installed, or cannot read it.
     """
@@ -53,6 +53,11 @@ def read_radiometric(data: bytes, path: Path) -> Radiometric | None:
         pixels = upright(found.visible.permute(1, 2, 0).numpy(), turned)
         found.visible = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     return found
+
+
+def is_flir(data: bytes) -> bool:
+    """Tell whether ``data`` is a radiometric JPEG of FLIR, which may hold a visible photograph."""
+    return _kind(data) == "FLIR"
 
 
 def _kind(data: bytes) -> str | None:

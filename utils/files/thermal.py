@@ -68,7 +68,7 @@ def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto
     pixels = decode(data, path, page)
     thermal = Thermal(None, COUNTS, path, (page or 1) if pixels.pages > 1 else 1)
     if pixels.pages > 1 and page is None:
-        thermal.notes.append("has several pages, the first is taken; --page N takes another")
+        thermal.notes.append("IR has several pages, the first is taken; --page N takes another")
     if pixels.array.dtype == np.uint8:
         return _picture(pixels, thermal, colours)
     thermal.unit = FLOATS if pixels.array.dtype.kind == "f" else COUNTS
@@ -82,7 +82,7 @@ def _picture(pixels: Pixels, thermal: Thermal, colours: str) -> Thermal:
     elif colours == "auto" and (scalar := to_scalar(array)) is not None:
         array, thermal.unit = scalar.values[:, :, None], PALETTE
         thermal.notes.append(
-            f"false colours ({scalar.palette}) turned back into one value; --thermal_colours keep takes them as they are"
+            f"IR is in false colours ({scalar.palette}), turned back into one value; --thermal_colours keep does not"
         )
     thermal.values = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)).astype(np.float32))
     return thermal
@@ -97,7 +97,7 @@ def _measured(array: np.ndarray, no_data: float | None, thermal: Thermal) -> The
         raise UserError(f"{thermal.path}: holds no valid pixel (all are NaN, infinite or no-data values)")
     values = values.astype(np.float32)
     if absent.any():
-        thermal.notes.append("has missing pixels (NaN, infinite, no-data values, dead, or a black frame), left out")
+        thermal.notes.append("IR has missing pixels (NaN, infinite, no-data values, dead, or a black frame), left out")
         values[absent] = np.nan
     thermal.values = torch.from_numpy(np.ascontiguousarray(values))[None]
     return thermal
