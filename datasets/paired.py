@@ -204,7 +204,7 @@ class PairedFolders(PairSet):
 
 def _suspicions(infrared: Infrared, vi: Tensor, vi_path: Path) -> list[str]:
     """Say what is suspicious about a pair: one picture twice, or two of colours."""
-    one_file = infrared.thermal.path.samefile(vi_path) and infrared.thermal.visible is None
+    one_file = infrared.thermal.path.samefile(vi_path) and not infrared.thermal.has_visible
     ir = infrared.image
     if one_file or (ir.shape[-2:] == vi.shape[-2:] and len(ir) <= len(vi) and torch.equal(ir.expand_as(vi), vi)):
         return ["IR and VI are the same picture"]

@@ -38,7 +38,7 @@ def read_visible(path: str | Path, page: int | None = None) -> tuple[Tensor, lis
         photograph = read_radiometric(data, path).visible
         if photograph is None:
             raise UserError(f"{path}: a radiometric JPEG without a visible photograph in it; give another --vi")
-        return photograph, ["VI is the photograph in the radiometric file"]
+        return _in_range(Pixels(photograph), path), ["VI is the photograph in the radiometric file"]
     pixels = decode(data, path, page)
     several = pixels.pages > 1 and page is None
     lines = ["VI has several pages, the first is taken; --page N takes another"] if several else []

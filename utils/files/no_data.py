@@ -15,7 +15,7 @@ _PERCENTILES = (0.5, 99.5)
 # The black frame of an earlier warp, or a sensor's border: connected zeros at the image's border.
 _FRAME_PIXELS = 16
 _NEAR, _FEW = 0.02, 0.1  # few other pixels lie as near to 0 as this share of the spread
-_REPEATS = 10  # no other float repeats that often
+_REPEATS = 10  # no other value repeats that often
 
 
 def missing_pixels(values: np.ndarray, no_data: float | None = None) -> np.ndarray:
@@ -65,5 +65,6 @@ def _frame(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
     near = np.count_nonzero(np.abs(others) <= _NEAR * (high - low))
     if near <= _FEW * frame.sum():
         return frame
+    # In the midst of the other values, as 0 degrees may be.
     repeats = np.unique(others, return_counts=True)[1].max()
-    return frame if values.dtype.kind == "f" and frame.sum() > _REPEATS * repeats else nothing
+    return frame if others.min() < 0 < others.max() and frame.sum() > _REPEATS * repeats else nothing

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from utils.errors import UserError
 from utils.files.decode import orientation, upright
@@ -26,10 +24,10 @@ _ABSOLUTE_ZERO = -273.0  # the floor by which DJI's SDK says that a pixel has no
 
 @dataclass
 class Radiometric:
-    """``values`` ``(h, w)`` float32, degrees Celsius, NaN where there is none; ``visible`` ``(3, H, W)`` in [0, 1]."""
+    """``values`` ``(h, w)`` float32, degrees Celsius, NaN where there is none; ``visible`` ``(H, W, 1 or 3)`` uint8."""
 
     values: np.ndarray
-    visible: Tensor | None = None
+    visible: np.ndarray | None = None
 
 
 def read_radiometric(data: bytes, path: Path) -> Radiometric | None:
@@ -48,11 +46,8 @@ def read_radiometric(data: bytes, path: Path) -> Radiometric | None:
     except Exception as error:  # both packages raise a dozen unrelated kinds for a damaged file
         raise UserError(f"{path}: not a readable radiometric JPEG of {kind} ({error})") from error
     turned = orientation(data)
-    found.values = np.ascontiguousarray(upright(found.values, turned))
-    if found.visible is not None:
-        pixels = upright(found.visible.permute(1, 2, 0).numpy(), turned)
-        found.visible = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    return found
+    visible = None if found.visible is None else upright(found.visible, turned)
+    return Radiometric(upright(found.values, turned), visible)
 
 
 def is_flir(data: bytes) -> bool:
@@ -98,9 +93,7 @@ def _flir(data: bytes, path: Path) -> Radiometric:
     values = np.asarray(thermogram.celsius, dtype=np.float32)
     if thermogram.optical is None:
         return Radiometric(values)
-    pixels = np.atleast_3d(thermogram.optical)[:, :, :3]
-    visible = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)) / 255
-    return Radiometric(values, visible.expand(3, -1, -1))
+    return Radiometric(values, np.atleast_3d(thermogram.optical)[:, :, :3])
 
 
 def _dji(data: bytes, path: Path) -> Radiometric:

@@ -33,8 +33,8 @@ class Thermal:
     """The content of a thermal file: ``values`` ``(1 or 3, h, w)`` float32, unchanged, NaN where a pixel has none.
 
     3 channels (RGB) only for a picture of ``unit`` :data:`COLOUR`. ``notes``: lines to tell the user, the same for all
-    files of a kind, to be printed after the file's name. ``visible`` ``(3, H, W)`` in [0, 1]: the photograph that a
-    radiometric file holds beside its temperatures, or None.
+    files of a kind, to be printed after the file's name. ``has_visible``: whether the file, a radiometric one, also
+    holds a photograph (:func:`utils.files.images.read_visible`).
     """
 
     values: Tensor
@@ -42,7 +42,7 @@ class Thermal:
     path: Path
     page: int = 1
     notes: list[str] = field(default_factory=list)
-    visible: Tensor | None = None
+    has_visible: bool = False
 
     @property
     def measured(self) -> bool:
@@ -64,7 +64,9 @@ def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto
     data = read_file(path)
     found = read_radiometric(data, path)
     if found is not None:
-        return _measured(found.values[:, :, None], None, Thermal(None, CELSIUS, path, visible=found.visible))
+        return _measured(
+            found.values[:, :, None], None, Thermal(None, CELSIUS, path, has_visible=found.visible is not None)
+        )
     pixels = decode(data, path, page)
     thermal = Thermal(None, COUNTS, path, (page or 1) if pixels.pages > 1 else 1)
     if pixels.pages > 1 and page is None:

@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 
 from utils.errors import UserError
-from utils.files.images import read_image, write_image
+from utils.files import images
+from utils.files.images import read_image, read_visible, write_image
+from utils.files.radiometric import Radiometric
 from utils.files.writing import check_writable, write_bytes, write_file
 
 
@@ -35,15 +37,6 @@ def test_jpeg_channel_order(tmp_path):
     assert torch.allclose(read_image(tmp_path / "a.jpg").mean((1, 2)), torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
 
 
-def test_a_photograph_taken_on_its_side_is_turned_upright(tmp_path):
-    picture = Image.fromarray(np.pad(np.full((16, 16), 255, np.uint8), ((0, 0), (0, 32))))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    picture.save(tmp_path / "a.jpg", exif=exif)
-    image = read_image(tmp_path / "a.jpg")
-    assert image.shape == (1, 48, 16) and image[0, :12].mean() > 0.9 and image[0, 20:].mean() < 0.1
-
-
 @pytest.mark.parametrize("extension", ["png", "tif"])
 def test_sixteen_bit_visible_is_scaled_by_its_range(tmp_path, extension):
     pixels = np.array([[0, 65535], [32768, 257]], np.uint16)
@@ -52,26 +45,60 @@ def test_sixteen_bit_visible_is_scaled_by_its_range(tmp_path, extension):
     assert torch.allclose(read_image(tmp_path / f"a.{extension}")[0], expected)
 
 
-def test_sixteen_bit_thermal_keeps_its_precision(tmp_path):
-    # 1000 neighbouring counts out of 65536: in 8 bit these would be four gray levels.
-    pixels = np.arange(30000, 31000, dtype=np.uint16).reshape(25, 40)
-    cv2.imwrite(str(tmp_path / "a.tif"), pixels)
-    image = read_image(tmp_path / "a.tif", stretch=True)
-    assert image.min() == 0 and image.max() == 1
-    assert len(image.unique()) > 980
-    low, high = np.percentile(pixels, (0.5, 99.5))
-    assert image[0, 12, 20] == pytest.approx((pixels[12, 20] - low) / (high - low), abs=1e-5)
-
-
-def test_thermal_of_one_value_and_of_float(tmp_path):
-    cv2.imwrite(str(tmp_path / "flat.png"), np.full((8, 8), 700, np.uint16))
-    assert read_image(tmp_path / "flat.png", stretch=True).abs().max() == 0
-    cv2.imwrite(str(tmp_path / "kelvin.tif"), np.linspace(280, 320, 400, dtype=np.float32).reshape(20, 20))
-    image = read_image(tmp_path / "kelvin.tif", stretch=True)
+def test_a_visible_image_of_floats_is_stretched_and_of_other_types_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "floats.tif"), np.linspace(280, 320, 400, dtype=np.float32).reshape(20, 20))
+    image = read_image(tmp_path / "floats.tif")
     assert image.min() == 0 and image.max() == 1
     cv2.imwrite(str(tmp_path / "nan.tif"), np.full((8, 8), np.nan, np.float32))
-    with pytest.raises(UserError, match="nan.tif"):
-        read_image(tmp_path / "nan.tif", stretch=True)
+    cv2.imwrite(str(tmp_path / "int.tif"), np.zeros((8, 8), np.int32))
+    for name in ("nan", "int"):
+        with pytest.raises(UserError, match=f"{name}.tif"):
+            read_image(tmp_path / f"{name}.tif")
+
+
+def turned(pixels, orientation):
+    """How CIPA's standard draws the eight orientations of the letter F, as turns and mirrors of NumPy."""
+    mirrored = {2: 0, 4: 2, 5: 1, 7: 3}
+    if orientation in mirrored:
+        return np.rot90(np.fliplr(pixels), mirrored[orientation])
+    return np.rot90(pixels, {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("extension, depth", [("png", "8"), ("png", "16"), ("tif", "8"), ("tif", "16"), ("jpg", "8")])
+def test_every_orientation_is_turned_upright(tmp_path, orientation, extension, depth):
+    pixels = np.zeros((16, 32), np.uint8)
+    pixels[:8, :8], pixels[:8, 8:16] = 255, 120
+    if depth == "16":
+        pixels = pixels * np.uint16(256)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    extra = {"tiffinfo": {0x0112: orientation}} if extension == "tif" else {"exif": exif}
+    Image.fromarray(pixels).save(tmp_path / f"a.{extension}", **extra)
+    expected = turned(pixels / np.iinfo(pixels.dtype).max, orientation)
+    image = read_image(tmp_path / f"a.{extension}")
+    assert image.shape[1:] == expected.shape and np.abs(image[0].numpy() - expected).max() < 0.05
+
+
+def test_the_photograph_in_a_radiometric_file_is_its_visible_image(tmp_path, monkeypatch):
+    photograph = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)
+    monkeypatch.setattr(images, "is_flir", lambda data: True)
+    monkeypatch.setattr(images, "read_radiometric", lambda data, path: Radiometric(np.zeros((8, 8)), photograph))
+    (tmp_path / "a.jpg").write_bytes(b"")
+    image, lines = read_visible(tmp_path / "a.jpg")
+    assert torch.allclose(image, torch.from_numpy(photograph.transpose(2, 0, 1)) / 255) and "photograph" in lines[0]
+    monkeypatch.setattr(images, "read_radiometric", lambda data, path: Radiometric(np.zeros((8, 8))))
+    with pytest.raises(UserError, match="a.jpg: .* without a visible photograph"):
+        read_visible(tmp_path / "a.jpg")
+
+
+def test_a_visible_file_of_several_pages(tmp_path):
+    first, second = (Image.fromarray(np.full((16, 16), value, np.uint8)) for value in (51, 102))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    image, lines = read_visible(tmp_path / "a.tif")
+    assert image.max() == pytest.approx(0.2) and "--page" in lines[0]
+    image, lines = read_visible(tmp_path / "a.tif", page=2)
+    assert image.max() == pytest.approx(0.4) and lines == []
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tif"])
