@@ -1,6 +1,7 @@
 """The pipeline: all interfaces compute the same fused image of a pair."""
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -108,3 +109,17 @@ def test_refusals(tmp_path):
         Pipeline(SuperFusion(), "matcher")(tmp_path / "none.png", tmp_path / "none.png")
     with pytest.raises(UserError, match="nowhere.pth: no such checkpoint"):
         Pipeline.load(tmp_path / "nowhere.pth")
+
+
+def test_pixels_without_a_value_are_missing_and_never_spread(files, tmp_path):
+    celsius = read_image(files[0])[0].numpy() * 35 - 5
+    celsius[20:28, 40:52] = np.nan
+    np.save(tmp_path / "celsius.npy", celsius)
+    with pytest.warns(UserWarning, match="celsius.npy: IR has missing pixels"):
+        result = Pipeline(moving_model(0.5), "matcher")(tmp_path / "celsius.npy", files[1])
+    assert result.fused.isfinite().all() and result.registered.isfinite().all()
+    # Shifted by half a pixel, each value mixes two; those that would mix a missing one are missing.
+    hole = result.valid[0, 0, 18:30, 30:60] == 0
+    assert hole[2:10].all(dim=0).nonzero().squeeze().tolist() == list(range(9, 22)) and not hole[0].any()
+    assert (result.registered[0, 0, 18:30, 30:60][hole] == 0).all()
+    assert torch.equal(result.fused[..., 20:28, 40:52], read_image(files[1])[None][..., 20:28, 40:52])

@@ -15,22 +15,25 @@ POLARITIES = ("auto", "white_hot", "black_hot")
 # Cameras are set to white hot far more often: 9 to 1 is asked for before a single picture is inverted. Of several, the
 # mean is more certain, though pictures of one camera err alike.
 _BLACK_HOT = -2.2
+_FLAT = 1.0  # gray levels of standard deviation: less shows nothing
 _SIDE = 160  # longer side in pixels at which a picture is judged
 _SMALL, _AROUND = 1.0, 6.0  # standard deviations in pixels: small things, and their surroundings
 _GROUND, _THINGS = 2.9, 5.7  # the weights
 
 
 def evidence(values: Tensor) -> float:
-    """Return the logit of "white hot" against "black hot" of a picture ``values`` ``(1, h, w)`` of any range."""
+    """Return the logit of "white hot" against "black hot" of a picture ``values`` ``(1, h, w)`` in 0 .. 255."""
     gray = values[0].numpy()
     scale = _SIDE / max(gray.shape)
     size = [max(8, round(side * scale)) for side in gray.shape[::-1]]
     gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    gray = (gray - gray.mean()) / max(float(gray.std()), 1e-6)
+    if gray.std() < _FLAT:
+        return 0.0
+    gray = (gray - gray.mean()) / gray.std()
     third = len(gray) // 3
     ground = np.tanh(0.5 * (gray[-third:].mean() - gray[:third].mean()))
     bands = cv2.GaussianBlur(gray, (0, 0), _SMALL) - cv2.GaussianBlur(gray, (0, 0), _AROUND)
-    things = np.tanh(2 * (bands.max() + bands.min()) / max(float(np.ptp(bands)), 1e-6))
+    things = np.tanh(2 * (bands.max() + bands.min()) / np.ptp(bands))
     return float(_GROUND * ground + _THINGS * things)
 
 

@@ -111,4 +111,5 @@ def test_the_evidence_changes_its_sign_with_the_picture(scenes):
     for gray in scenes:
         values = torch.from_numpy(gray)[None].float()
         assert evidence(values) > 2.2 and evidence(255 - values) == pytest.approx(-evidence(values), abs=1e-3)
+    assert evidence(torch.full((1, 120, 160), 99.3)) == 0
     assert not is_black_hot([]) and is_black_hot([-3.0]) and not is_black_hot([-1.0]) and is_black_hot([-1.0] * 9)

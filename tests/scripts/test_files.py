@@ -1,0 +1,195 @@
+"""test.py on a real day's material: thermal files of every kind, names of every kind, and what it says about them."""
+
+import csv
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import test as test_script
+from datasets.toy import toy_scene
+from models import SuperFusion
+from models.weights import save_checkpoint
+from utils.errors import UserError
+from utils.files.false_colour import known_palettes
+from utils.files.images import read_image, write_image
+
+HEIGHT, WIDTH = 64, 96
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_checkpoint(path, SuperFusion())
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    """Score in this process: others would import torch for seconds; tests/scripts/test_evaluate.py has them."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+
+def scene(seed):
+    """IR as values in [0, 1], and VI."""
+    pair = toy_scene(seed, HEIGHT, WIDTH)
+    return pair.ir[0].numpy(), pair.vi
+
+
+def write(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif isinstance(values, torch.Tensor):
+        write_image(path, values)
+    else:
+        cv2.imwrite(str(path), values)
+    return path
+
+
+def run(folder, *options, ir="ir", vi="vi", checkpoint=None, registrar="none"):
+    weights = ["--checkpoint", checkpoint] if checkpoint else ["--mode", "Reg"]
+    sides = ["--ir", folder / ir, "--vi", folder / vi] if ir else []
+    arguments = [*weights, "--registrar", registrar, *sides, "--out", folder / "out", *options]
+    test_script.main([str(argument) for argument in arguments])
+    return folder / "out"
+
+
+def test_a_folder_of_measurements(checkpoint, tmp_path, capsys):
+    kinds = {
+        "0": lambda ir: (ir * 1000 + 7000).astype(np.uint16),
+        "1": lambda ir: (ir * 4000 - 500).astype(np.int16),
+        "2": lambda ir: (ir * 100000 - 500).astype(np.int32),
+        "3": lambda ir: (ir * 35 - 5).astype(np.float32),
+    }
+    for n, kind in kinds.items():
+        ir, vi = scene(int(n))
+        values = kind(ir)
+        if n == "3":
+            values[20:40, 30:60] = np.nan
+        write(tmp_path / "ir" / f"ir_{n}.{'npy' if n == '2' else 'tif'}", values)
+        write(tmp_path / "vi" / f"vis_{n}.png", vi)
+    write(tmp_path / "ir" / "ir_9.tif", values)
+    write(tmp_path / "vi" / "overview.png", vi)
+    out = run(tmp_path, checkpoint=checkpoint)
+    said, errors = capsys.readouterr()
+    assert "note: names pair up once the prefix 'ir_' of IR and prefix 'vis_' of VI is taken off" in errors
+    assert f"note: {tmp_path / 'ir'}: without a partner: ir_9.tif; left out" in errors and "overview.png" in errors
+    assert "note: vis_3: IR has missing pixels" in errors
+    assert "IR is counts; each image is stretched between its 0.5 and 99.5 percentiles" in said
+    rows = {row["name"]: row for row in csv.DictReader((out / "per_image.csv").open())}
+    assert len(rows) == 4 and 6990 < float(rows["vis_0"]["ir_low"]) < float(rows["vis_0"]["ir_high"]) < 8010
+    assert sum(json.loads((out / "summary.json").read_text())["infrared"].values()) == 4
+    # The hole is black, and nothing of it spreads; the fused image shows VI there.
+    registered, fused = (read_image(out / kind / "vis_3.png") for kind in ("registered", "fused"))
+    assert registered[:, 20:40, 30:60].abs().max() == 0 and registered[:, 42:, :].mean() > 0.1
+    assert torch.equal(fused[:, 20:40, 30:60], read_image(tmp_path / "vi" / "vis_3.png")[:, 20:40, 30:60])
+    # Each is stretched to itself, whatever its type.
+    whole = (scene(0)[0] - np.percentile(scene(0)[0], 0.5)) / np.ptp(np.percentile(scene(0)[0], (0.5, 99.5)))
+    assert np.abs(read_image(out / "registered" / "vis_0.png")[0].numpy() - whole.clip(0, 1)).max() < 0.01
+
+
+def test_aligned_pairs_are_fused_around_what_is_missing(checkpoint, tmp_path):
+    ir, vi = scene(0)
+    values = (ir * 35 - 5).astype(np.float32)
+    values[:, :20] = -9999
+    write(tmp_path / "ir.tif", values)
+    write(tmp_path / "vi.png", vi)
+    out = run(tmp_path, "--mode", "Fusion", ir="ir.tif", vi="vi.png", checkpoint=checkpoint)
+    fused, visible = read_image(out / "fused" / "vi.png"), read_image(tmp_path / "vi.png")
+    assert torch.equal(fused[:, :, :20], visible[:, :, :20]) and not torch.allclose(
+        fused[:, :, 40:], visible[:, :, 40:]
+    )
+
+
+def test_one_stretch_keeps_a_set_from_flickering(tmp_path):
+    ir, vi = scene(0)
+    counts = (ir * 1000 + 7000).astype(np.uint16)
+    for n in range(2):
+        write(tmp_path / "ir" / f"{n}.png", counts if n == 0 else np.where(np.arange(WIDTH) < 10, 12000, counts))
+        write(tmp_path / "vi" / f"{n}.png", vi)
+    for options, steady in (((), False), (("--stretch", "set"), True), (("--stretch", "7000,8000"), True)):
+        out = run(tmp_path, *options)
+        first, second = (read_image(out / "registered" / f"{n}.png")[:, :, 12:] for n in range(2))
+        assert torch.equal(first, second) == steady
+    assert (first[0] - torch.from_numpy(ir)[:, 12:]).abs().max() < 0.006
+
+
+@pytest.mark.parametrize("options, inverted", [((), True), (("--polarity", "white_hot"), False)])
+def test_black_hot_pictures(tmp_path, capsys, options, inverted):
+    ir, vi = scene(0)
+    write(tmp_path / "ir.png", (255 - ir * 255).round().astype(np.uint8))
+    write(tmp_path / "vi.png", vi)
+    out = run(tmp_path, *options, ir="ir.png", vi="vi.png")
+    registered = read_image(out / "registered" / "vi.png")[0].numpy()
+    assert np.abs(registered - (ir if inverted else 1 - ir)).max() < 0.01
+    said, errors = capsys.readouterr()
+    assert ("taken as black hot" in said) == ("inverted" in errors) == inverted
+
+
+def test_false_colours(tmp_path, capsys):
+    ir, vi = scene(0)
+    colours = known_palettes()["ironbow"].round().astype(np.uint8)[(ir * 255).round().astype(np.uint8)]
+    write(tmp_path / "ir.png", colours[:, :, ::-1])
+    write(tmp_path / "vi.png", vi)
+    out = run(tmp_path, ir="ir.png", vi="vi.png")
+    assert np.abs(read_image(out / "registered" / "vi.png")[0].numpy() - ir).mean() < 0.01
+    assert "note: vi: IR is in false colours (ironbow)" in capsys.readouterr().err
+    out = run(tmp_path, "--thermal_colours", "keep", ir="ir.png", vi="vi.png")
+    assert len(read_image(out / "registered" / "vi.png")) == 3
+    assert "note: vi: IR and VI are both colour pictures" in capsys.readouterr().err
+    run(tmp_path, "--thermal_colours", "keep", ir="ir.png", vi="ir.png")
+    assert "note: ir: IR and VI are the same picture" in capsys.readouterr().err
+
+
+def test_pages(tmp_path, capsys):
+    ir, vi = scene(0)
+    pages = [Image.fromarray((ir * 255).round().astype(np.uint8)), Image.new("L", (WIDTH, HEIGHT), 99)]
+    pages[0].save(tmp_path / "ir.tif", save_all=True, append_images=pages[1:])
+    write(tmp_path / "vi.png", vi)
+    out = run(tmp_path, ir="ir.tif", vi="vi.png")
+    assert np.abs(read_image(out / "registered" / "vi.png")[0].numpy() - ir).max() < 0.01
+    assert "several pages, the first is taken" in capsys.readouterr().err
+    out = run(tmp_path, "--page", 2, ir="ir.tif", vi="vi.png")
+    assert (read_image(out / "registered" / "vi.png") - 99 / 255).abs().max() < 1e-6
+    with pytest.raises(UserError, match="ir.tif: has 2 pages, no page 3"):
+        run(tmp_path, "--page", 3, ir="ir.tif", vi="vi.png")
+
+
+def test_a_list_of_pairs_and_nested_folders(checkpoint, tmp_path):
+    for n, day in enumerate(("mon", "tue")):
+        ir, vi = scene(n)
+        write(tmp_path / "ir" / day / "1.png", (ir * 255).round().astype(np.uint8))
+        write(tmp_path / "vi" / day / "1.png", vi)
+    out = run(tmp_path, "--recursive", "--metrics", "SSIM", checkpoint=checkpoint)
+    assert [path.relative_to(out / "fused").as_posix() for path in sorted((out / "fused").rglob("*.png"))] == [
+        "mon/1.png",
+        "tue/1.png",
+    ]
+    scores = list(csv.DictReader((out / "scores" / "per_image.csv").open()))
+    assert {row["name"] for row in scores} == {"mon/1", "tue/1"}
+    (tmp_path / "pairs.csv").write_text("ir,vi\nir/tue/1.png,vi/mon/1.png\n")
+    out = run(tmp_path, "--pairs", tmp_path / "pairs.csv", "--out", tmp_path / "listed", ir=None)
+    assert (
+        np.abs(read_image(tmp_path / "listed" / "registered" / "vi" / "mon" / "1.png")[0].numpy() - scene(1)[0]).max()
+        < 0.01
+    )
+
+
+def test_options_that_do_not_go_together(tmp_path, capsys):
+    for options in (
+        ("--dataset_name", "MSRS", "--data_root", "x", "--stretch", "set"),
+        ("--polarity", "black_hot"),
+        ("--pairs", "x.csv", "--recursive"),
+        ("--pairs", "x.csv", "--dataset_name", "MSRS", "--data_root", "x"),
+        ("--ir", "a", "--vi", "b", "--page", "0"),
+        ("--ir", "a", "--vi", "b", "--stretch", "8,7"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            test_script.main(list(options))
+        assert ended.value.code == 2 and "error: " in capsys.readouterr().err
