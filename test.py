@@ -2,7 +2,7 @@
 
 python test.py                                                   the embedded sample pairs
 python test.py --ir thermal.tif --vi visible.jpg                 two files
-python test.py --ir thermal/ --vi visible/                       two folders, pairs by file name
+python test.py --ir thermal/ --vi visible/                       two folders, partners found by name
 python test.py --dataset_name MSRS --data_root DIR               a test set, errors in pixels reported
 python test.py --mode Seg --segmenter FILE ...                   of any of these, the classes of the fused image
 python test.py --ir thermal/ --vi visible/ --transform out/transform    by maps that were found before

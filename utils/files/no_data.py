@@ -50,6 +50,16 @@ def _isolated(values: np.ndarray, absent: np.ndarray, sign: float) -> np.ndarray
     return equal & (gap > max(_GAP * (high - low), 1))
 
 
+def _blended(values: np.ndarray, absent: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Mark the pixels beside the ``frame`` between 0 and all other values: an interpolating warp mixed them."""
+    beside = cv2.dilate(frame.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~frame & ~absent
+    inside = values[~frame & ~absent & ~beside].astype(np.float64)
+    if not inside.size:
+        return np.zeros_like(frame)
+    low, high = np.percentile(inside, _PERCENTILES)
+    return beside & ((values < low) if low > 0 else (values > high) if high < 0 else False)
+
+
 def _frame(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
     """Mark connected zeros that touch the border, if they stand out from the other values."""
     zero = (values == 0) & ~absent
@@ -64,7 +74,7 @@ def _frame(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
     low, high = np.percentile(others, _PERCENTILES)
     near = np.count_nonzero(np.abs(others) <= _NEAR * (high - low))
     if near <= _FEW * frame.sum():
-        return frame
+        return frame | _blended(values, absent, frame)
     # In the midst of the other values, as 0 degrees may be.
     repeats = np.unique(others, return_counts=True)[1].max()
     return frame if others.min() < 0 < others.max() and frame.sum() > _REPEATS * repeats else nothing

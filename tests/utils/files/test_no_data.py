@@ -1,5 +1,6 @@
 """What counts as missing, and what looks like it but is a value."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -46,6 +47,14 @@ def test_a_black_frame(base):
     frame = np.zeros(values.shape, bool)
     frame[:, :9], frame[55:] = True, True
     assert (missing_pixels(values) != frame).mean() < 0.001
+
+
+def test_the_blended_edge_of_a_warped_frame_goes_with_it():
+    # A shift by 5.5 pixels with zeros outside: column 5 is half a value.
+    moved = cv2.warpAffine(COUNTS.astype(np.float32), np.float32([[1, 0, 5.5], [0, 1, 0]]), (80, 60))
+    assert 3400 < moved[:, 5].mean() < 4100
+    absent = missing_pixels(moved)
+    assert absent[:, :6].all() and not absent[:, 6:].any()
 
 
 def test_frost_and_a_dark_sky_are_values():

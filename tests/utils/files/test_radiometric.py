@@ -80,6 +80,21 @@ def test_flir_temperatures_are_turned_as_their_picture(tmp_path):
     np.testing.assert_allclose(found.values, np.rot90(celsius(COUNTS), -1), atol=1e-3)
 
 
+def test_a_flir_file_is_a_pair_by_itself(tmp_path):
+    pytest.importorskip("flyr")
+    from datasets.paired import PairedFolders  # which needs torch; nothing else here does
+
+    photograph = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    (tmp_path / "FLIR_1.jpg").write_bytes(flir_file(COUNTS, photograph))
+    pair = PairedFolders(tmp_path, tmp_path)[0]
+    assert pair.ir.shape == (1, 6, 8) and pair.infrared.thermal.unit == "degrees Celsius"
+    assert np.array_equal((pair.vi * 255).round().byte().permute(1, 2, 0).numpy(), photograph)
+    assert pair.notes == ["VI is the photograph in the radiometric file"]
+    (tmp_path / "FLIR_1.jpg").write_bytes(flir_file(COUNTS))
+    with pytest.raises(UserError, match="without a visible photograph"):
+        PairedFolders(tmp_path, tmp_path)[0]
+
+
 def test_a_damaged_flir_file_is_named(tmp_path):
     pytest.importorskip("flyr")
     data = with_segments(jpeg(), [(0xE1, b"FLIR\0\x01\0\0" + b"FFF\0" + bytes(100))])
