@@ -39,7 +39,7 @@ from utils.arguments import at_least, renamed
 from utils.classes import CLASSES
 from utils.colour import luminance
 from utils.device import pick_device, warn_of_slow_bfloat16
-from utils.errors import UserError, run
+from utils.errors import MissingPackage, UserError, run
 from utils.evaluation.data_options import add_data_options, check_data_options, open_pairs
 from utils.evaluation.protocols import PROTOCOLS, as_columns, registration_summary, score
 from utils.evaluation.result_folders import open_results
@@ -338,6 +338,8 @@ def main(argv: list[str] | None = None) -> None:
                     "--scale or --rotation; the sheet shows what was found, --keep_refused writes it",
                     file=sys.stderr,
                 )
+        except MissingPackage:
+            raise
         except (UserError, ValueError) as error:
             failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
             continue

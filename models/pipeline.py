@@ -15,7 +15,7 @@ from models.superfusion import SuperFusion
 from models.weights import SHIPPED, load_model
 from utils.device import pick_device
 from utils.files.images import read_visible
-from utils.files.infrared import AS_IT_IS, Reading, read_infrared
+from utils.files.infrared import DEFAULT, Reading, read_infrared
 
 MAX_SIDE = 1024
 
@@ -76,7 +76,7 @@ class Pipeline:
         return cls(load_model(checkpoint), *options)
 
     @torch.inference_mode()
-    def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path, reading: Reading = AS_IT_IS) -> Result:
+    def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path, reading: Reading = DEFAULT) -> Result:
         """Register ``ir`` to ``vi`` and fuse them: tensors ``(B, 1 or 3, height, width)`` in [0, 1], or files.
 
         The two may differ in size; the results have VI's, and lie on the pipeline's device. A refused pair

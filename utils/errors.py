@@ -8,6 +8,10 @@ class UserError(Exception):
     """Invalid user input; the message names the file or option and the remedy."""
 
 
+class MissingPackage(UserError):
+    """An optional package that a whole kind of files needs is not installed: there is no use in going on."""
+
+
 def run(main: Callable[[list[str] | None], None]) -> None:
     """Run a script's ``main``; print a UserError as one line on stderr and exit with code 2 (130 for Ctrl-C)."""
     try:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -159,6 +160,19 @@ def test_pages(tmp_path, capsys):
     assert (read_image(out / "registered" / "vi.png") - 99 / 255).abs().max() < 1e-6
     with pytest.raises(UserError, match="ir.tif: has 2 pages, no page 3"):
         run(tmp_path, "--page", 3, ir="ir.tif", vi="vi.png")
+
+
+def test_without_its_package_a_kind_of_files_gets_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flyr", None)
+    picture = cv2.imencode(".jpg", np.zeros((HEIGHT, WIDTH), np.uint8))[1].tobytes()
+    for n in range(3):
+        (tmp_path / "ir").mkdir(exist_ok=True)
+        (tmp_path / "ir" / f"{n}.jpg").write_bytes(picture[:2] + b"\xff\xe1\0\x07FLIR\0" + picture[2:])
+        write(tmp_path / "vi" / f"{n}.png", scene(n)[1])
+    with pytest.raises(UserError) as ended:
+        run(tmp_path)
+    line = str(ended.value)
+    assert line.count("\n") == 0 and "0.jpg: a radiometric JPEG of FLIR" in line and "pip install flyr" in line
 
 
 def test_a_list_of_pairs_and_nested_folders(checkpoint, tmp_path):

@@ -37,7 +37,7 @@ class Reading:
 
 
 # The default, and how public data sets are read, which are white hot.
-AS_IT_IS, WHITE_HOT = Reading(), Reading(polarity="white_hot")
+DEFAULT, WHITE_HOT = Reading(), Reading(polarity="white_hot")
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Infrared:
 class InfraredReader:
     """Read the IR ``files`` of one set as images, as ``reading`` says. UserError as from :func:`read_thermal`."""
 
-    def __init__(self, files: Sequence[Path], reading: Reading = AS_IT_IS):
+    def __init__(self, files: Sequence[Path], reading: Reading = DEFAULT):
         self.files, self.reading = list(files), reading
 
     def read(self, path: str | Path) -> Infrared:
@@ -99,7 +99,7 @@ class InfraredReader:
     def _black_hot(self, thermal: Thermal) -> bool:
         if self.reading.polarity != "auto":
             return self.reading.polarity == "black_hot"
-        return thermal.unit in (GRAY, PALETTE) and self._set_is_black_hot
+        return self._black_hot_units.get(thermal.unit, False)
 
     @cached_property
     def _set_range(self) -> Range | None:
@@ -107,9 +107,13 @@ class InfraredReader:
         return range_of(measured) if measured else None
 
     @cached_property
-    def _set_is_black_hot(self) -> bool:
-        pictures = [thermal for thermal in self._spread(_POLARITY_FILES) if thermal.unit in (GRAY, PALETTE)]
-        return is_black_hot([evidence(thermal.values) for thermal in pictures])
+    def _black_hot_units(self) -> dict[str, bool]:
+        """Whether the set's gray pictures are black hot, and whether those in false colours are."""
+        evidences: dict[str, list[float]] = {GRAY: [], PALETTE: []}
+        for thermal in self._spread(_POLARITY_FILES):
+            if thermal.unit in evidences:
+                evidences[thermal.unit].append(evidence(thermal.values))
+        return {unit: is_black_hot(found) for unit, found in evidences.items()}
 
     def _spread(self, most: int) -> Iterator[Thermal]:
         """Read at most ``most`` of the files, evenly spaced. What cannot be read is named when its turn comes."""
@@ -118,6 +122,6 @@ class InfraredReader:
                 yield self.values(self.files[index])
 
 
-def read_infrared(path: str | Path, reading: Reading = AS_IT_IS) -> Infrared:
+def read_infrared(path: str | Path, reading: Reading = DEFAULT) -> Infrared:
     """Read a single IR file as an image in [0, 1]."""
     return InfraredReader([Path(path)], reading).read(path)

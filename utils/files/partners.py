@@ -80,8 +80,8 @@ def find_partners(ir: Path | None, vi: Path | None, recursive: bool = False, pai
             "a common prefix or suffix is taken off each side; else list the pairs: --pairs FILE.csv"
         )
     alone = [line for folder, files, taken in sides for line in _without(folder, files.keys() - taken)]
-    files = {_name(vi_key): (ir_files[ir_key], vi_files[vi_key]) for vi_key, ir_key in sorted(found.items())}
-    return Partners(files, lines, twice + alone)
+    files = {_name(vi_key): (ir_files[ir_key], vi_files[vi_key]) for vi_key, ir_key in found.items()}
+    return Partners(dict(sorted(files.items())), lines, twice + alone)
 
 
 def _same_stem(folder: Path, left: set[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """Tell a black-hot thermal picture (hot is dark) from a white-hot one, by what thermal scenes have in common.
 
-Small things that stand out are hot (people, engines, lamps), and the sky above is colder than the ground below. The two
-measures change their sign when a picture is inverted, so their weighted sum, the evidence, does so too: it is the logit
-of "white hot" of a logistic regression without a constant, fitted to training pictures of RoadScene, M3SVD, MSRS, LLVIP
-and M3FD, each set with the same weight, and their negatives.
+The sky, at the upper edge, is cold; small things that stand out are hot (people, engines, lamps); and little of a scene
+is much hotter than the rest. Each of these measures changes its sign when a picture is inverted, so their weighted sum,
+the evidence, does so too: it is the logit of "white hot" of a logistic regression without a constant, fitted to the
+training pictures of RoadScene, M3SVD, MSRS, LLVIP and M3FD, each set with the same weight, and their negatives.
 """
 
 import cv2
@@ -18,7 +18,8 @@ _BLACK_HOT = -2.2
 _FLAT = 1.0  # gray levels of standard deviation: less shows nothing
 _SIDE = 160  # longer side in pixels at which a picture is judged
 _SMALL, _AROUND = 1.0, 6.0  # standard deviations in pixels: small things, and their surroundings
-_GROUND, _THINGS = 2.9, 5.7  # the weights
+_UPPER = 0.1  # of the height: the upper edge
+_SKY, _THINGS, _SKEWNESS = -4.0, 2.5, 2.7  # the weights
 
 
 def evidence(values: Tensor) -> float:
@@ -30,11 +31,11 @@ def evidence(values: Tensor) -> float:
     if gray.std() < _FLAT:
         return 0.0
     gray = (gray - gray.mean()) / gray.std()
-    third = len(gray) // 3
-    ground = np.tanh(0.5 * (gray[-third:].mean() - gray[:third].mean()))
+    sky = np.tanh(gray[: max(1, int(_UPPER * len(gray)))].mean())
+    skewness = np.tanh(np.cbrt((gray**3).mean()))
     bands = cv2.GaussianBlur(gray, (0, 0), _SMALL) - cv2.GaussianBlur(gray, (0, 0), _AROUND)
     things = np.tanh(2 * (bands.max() + bands.min()) / np.ptp(bands))
-    return float(_GROUND * ground + _THINGS * things)
+    return float(_SKY * sky + _THINGS * things + _SKEWNESS * skewness)
 
 
 def is_black_hot(evidences: list[float]) -> bool:

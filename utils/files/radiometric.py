@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import MissingPackage, UserError
 from utils.files.decode import orientation, upright
 
 _APP1, _APP3, _APP4, _SCAN = 0xE1, 0xE3, 0xE4, 0xDA
@@ -33,7 +33,7 @@ class Radiometric:
 def read_radiometric(data: bytes, path: Path) -> Radiometric | None:
     """Read the content ``data`` of ``path`` if it is a radiometric JPEG, upright by its EXIF orientation; else None.
 
-    Raises UserError if the package that reads it is not installed, or cannot read it.
+    Raises MissingPackage, a UserError, if the package that reads it is not installed, UserError if it cannot read it.
     """
     kind = _kind(data)
     if kind is None:
@@ -83,7 +83,7 @@ def _package(name: str, distribution: str, path: Path, kind: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
-        raise UserError(
+        raise MissingPackage(
             f"{path}: a radiometric JPEG of {kind}; to read it: pip install {distribution} (requirements-cameras.txt)"
         ) from None
 

@@ -27,6 +27,10 @@ PICTURES = (GRAY, PALETTE, COLOUR)  # the units that are no measurement
 
 COLOURS = ("auto", "keep")
 
+# A gray picture that was stored in colours, as JPEGs are, has a little of them: mean difference of its channels.
+_GRAY_CHROMA = 4
+_LUMINANCE = (0.299, 0.587, 0.114)  # of R, G and B, as in utils/colour.py
+
 
 @dataclass
 class Thermal:
@@ -81,6 +85,8 @@ def _picture(pixels: Pixels, thermal: Thermal, colours: str) -> Thermal:
     array, thermal.unit = pixels.array, COLOUR
     if array.shape[2] == 1 or (array == array[:, :, :1]).all():
         array, thermal.unit = array[:, :, :1], GRAY
+    elif np.ptp(array, axis=2).mean() < _GRAY_CHROMA:
+        array, thermal.unit = (array @ np.array(_LUMINANCE, np.float32))[:, :, None], GRAY
     elif colours == "auto" and (scalar := to_scalar(array)) is not None:
         array, thermal.unit = scalar.values[:, :, None], PALETTE
         thermal.notes.append(

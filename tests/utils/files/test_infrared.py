@@ -9,7 +9,7 @@ import torch
 
 from datasets.toy import toy_scene
 from utils.errors import UserError
-from utils.files.infrared import AS_IT_IS, InfraredReader, Reading, read_infrared
+from utils.files.infrared import DEFAULT, InfraredReader, Reading, read_infrared
 from utils.files.polarity import evidence, is_black_hot
 from utils.files.stretch import stretch_argument
 
@@ -104,7 +104,7 @@ def test_a_set_is_judged_by_all_of_its_pictures(tmp_path, scenes):
     files = [write(tmp_path / f"{n}.png", 255 - gray) for n, gray in enumerate(scenes)]
     blank = write(tmp_path / "blank.png", np.full((120, 160), 90, np.uint8))  # tells nothing by itself
     assert not read_infrared(blank).black_hot
-    assert InfraredReader([*files, blank], AS_IT_IS).read(blank).black_hot
+    assert InfraredReader([*files, blank], DEFAULT).read(blank).black_hot
 
 
 def test_the_evidence_changes_its_sign_with_the_picture(scenes):

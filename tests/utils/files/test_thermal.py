@@ -47,6 +47,14 @@ def test_eight_bit_gray_is_one_channel(tmp_path, channels):
     assert torch.equal(found.values, torch.from_numpy(pixels)[None].float())
 
 
+def test_gray_with_the_noise_of_a_colour_jpeg_is_one_channel(tmp_path):
+    pixels = np.tile(np.linspace(20, 230, 23), (17, 1))[:, :, None] + np.array([1, 0, -1])
+    cv2.imwrite(str(tmp_path / "a.png"), pixels.round().astype(np.uint8)[:, :, ::-1])
+    found = read_thermal(tmp_path / "a.png")
+    assert found.unit == GRAY and found.values.shape == (1, 17, 23)
+    assert (found.values[0] - torch.from_numpy(pixels[:, :, 1])).abs().max() < 1
+
+
 def test_false_colours_become_a_scalar_unless_they_are_kept(tmp_path):
     gray = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
     colours = known_palettes()["ironbow"].round().astype(np.uint8)[gray]
