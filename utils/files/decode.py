@@ -60,7 +60,7 @@ def decode(data: bytes, path: Path, page: int | None = None) -> Pixels:
     if array is None:
         raise UserError(f"{path}: not a readable image (damaged, or not png, jpg, bmp, tif or npy)")
     header = _header(data)
-    pages = 1 if header is None else getattr(header, "n_frames", 1)
+    pages = _count_pages(data, header)
     if index := _page_index(path, page, pages):
         array = _decode(data, index)
         if array is None:
@@ -96,6 +96,15 @@ def _header(data: bytes) -> Image.Image | None:
         return Image.open(io.BytesIO(data))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return None
+
+
+def _count_pages(data: bytes, header: Image.Image | None) -> int:
+    """Count the pages of a TIFF; other files have one, though a JPEG may bring previews that Pillow counts."""
+    if not data.startswith(_TIFF):
+        return 1
+    if header is None:  # 64-bit floats
+        return len(cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)[1])
+    return header.n_frames
 
 
 def _no_data(header: Image.Image | None) -> float | None:

@@ -10,17 +10,16 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files.decode import Pixels, decode, read_file
 from utils.files.radiometric import is_flir, read_radiometric
+from utils.files.stretch import PERCENTILES
 from utils.files.writing import write_bytes
-
-# A float file has no range of its own: these percentiles of its values become 0 and 1.
-_PERCENTILES = (0.5, 99.5)
 
 
 def read_image(path: str | Path) -> Tensor:
     """Read an image file as float32 ``(C, H, W)`` in [0, 1], C = 1 (gray) or 3 (RGB), upright; alpha is dropped.
 
-    8-bit files are divided by 255, 16-bit ones by 65535, never reduced to 8 bit; float files are stretched. Of several
-    pages the first is read. Raises UserError naming the file if it is missing, damaged or of another kind.
+    8-bit files are divided by 255, 16-bit ones by 65535, never reduced to 8 bit; float files, which have no range of
+    their own, are stretched between their percentiles 0.5 and 99.5. Of several pages the first is read. Raises UserError
+    naming the file if it is missing, damaged or of another kind.
     """
     path = Path(path)
     return _in_range(decode(read_file(path), path), path)
@@ -55,7 +54,7 @@ def _in_range(pixels: Pixels, path: Path) -> Tensor:
     elif not np.isfinite(values).all():
         raise UserError(f"{path}: holds values that are not finite numbers; only a thermal image (--ir) may")
     else:
-        low, high = np.percentile(values, _PERCENTILES)
+        low, high = np.percentile(values, PERCENTILES)
         values = np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return torch.from_numpy(values)
 

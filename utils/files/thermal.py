@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.files.decode import Pixels, decode, read_file
+from utils.files.decode import decode, read_file
 from utils.files.false_colour import to_scalar
 from utils.files.no_data import missing_pixels
 from utils.files.radiometric import read_radiometric
@@ -68,44 +68,46 @@ def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto
     data = read_file(path)
     found = read_radiometric(data, path)
     if found is not None:
-        return _measured(
-            found.values[:, :, None], None, Thermal(None, CELSIUS, path, has_visible=found.visible is not None)
-        )
+        values, notes = _measurements(found.values[:, :, None], None, path)
+        return Thermal(values, CELSIUS, path, notes=notes, has_visible=found.visible is not None)
     pixels = decode(data, path, page)
-    thermal = Thermal(None, COUNTS, path, (page or 1) if pixels.pages > 1 else 1)
-    if pixels.pages > 1 and page is None:
-        thermal.notes.append("IR has several pages, the first is taken; --page N takes another")
     if pixels.array.dtype == np.uint8:
-        return _picture(pixels, thermal, colours)
-    thermal.unit = FLOATS if pixels.array.dtype.kind == "f" else COUNTS
-    return _measured(pixels.array, pixels.no_data, thermal)
+        values, unit, notes = _picture(pixels.array, colours)
+    else:
+        values, notes = _measurements(pixels.array, pixels.no_data, path)
+        unit = FLOATS if pixels.array.dtype.kind == "f" else COUNTS
+    several = pixels.pages > 1
+    if several and page is None:
+        notes.append("IR has several pages, the first is taken; --page N takes another")
+    return Thermal(values, unit, path, (page or 1) if several else 1, notes)
 
 
-def _picture(pixels: Pixels, thermal: Thermal, colours: str) -> Thermal:
-    array, thermal.unit = pixels.array, COLOUR
+def _picture(array: np.ndarray, colours: str) -> tuple[Tensor, str, list[str]]:
+    """Return values, unit and notes of an 8-bit picture ``(h, w, 1 or 3)``."""
     if array.shape[2] == 1 or (array == array[:, :, :1]).all():
-        array, thermal.unit = array[:, :, :1], GRAY
-    elif np.ptp(array, axis=2).mean() < _GRAY_CHROMA:
-        array, thermal.unit = (array @ np.array(_LUMINANCE, np.float32))[:, :, None], GRAY
-    elif colours == "auto" and (scalar := to_scalar(array)) is not None:
-        array, thermal.unit = scalar.values[:, :, None], PALETTE
-        thermal.notes.append(
-            f"IR is in false colours ({scalar.palette}), turned back into one value; --thermal_colours keep does not"
-        )
-    thermal.values = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)).astype(np.float32))
-    return thermal
+        return _tensor(array[:, :, :1]), GRAY, []
+    if np.ptp(array, axis=2).mean() < _GRAY_CHROMA:
+        return _tensor((array @ np.array(_LUMINANCE, np.float32))[:, :, None]), GRAY, []
+    scalar = to_scalar(array) if colours == "auto" else None
+    if scalar is None:
+        return _tensor(array), COLOUR, []
+    note = f"IR is in false colours ({scalar.palette}), turned back into one value; --thermal_colours keep does not"
+    return _tensor(scalar.values[:, :, None]), PALETTE, [note]
 
 
-def _measured(array: np.ndarray, no_data: float | None, thermal: Thermal) -> Thermal:
+def _measurements(array: np.ndarray, no_data: float | None, path: Path) -> tuple[Tensor, list[str]]:
+    """Return the values of measurements ``(h, w, 1)``, NaN where there are none, and notes."""
     if array.shape[2] != 1 and not (array == array[:, :, :1]).all():
-        raise UserError(f"{thermal.path}: a colour image of {array.dtype}; a thermal image has one channel, or 8 bits")
-    values = array[:, :, 0]
-    absent = missing_pixels(values, no_data)
+        raise UserError(f"{path}: a colour image of {array.dtype}; a thermal image has one channel, or 8 bits")
+    absent = missing_pixels(array[:, :, 0], no_data)
     if absent.all():
-        raise UserError(f"{thermal.path}: holds no valid pixel (all are NaN, infinite or no-data values)")
-    values = values.astype(np.float32)
-    if absent.any():
-        thermal.notes.append("IR has missing pixels (NaN, infinite, no-data values, dead, or a black frame), left out")
-        values[absent] = np.nan
-    thermal.values = torch.from_numpy(np.ascontiguousarray(values))[None]
-    return thermal
+        raise UserError(f"{path}: holds no valid pixel (all are NaN, infinite or no-data values)")
+    values = _tensor(array[:, :, :1])
+    if not absent.any():
+        return values, []
+    values[:, torch.from_numpy(absent)] = torch.nan
+    return values, ["IR has missing pixels (NaN, infinite, no-data values, dead, or a black frame), left out"]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)).astype(np.float32))

@@ -70,14 +70,18 @@ def test_pages(tmp_path):
     pages = [np.full((8, 9), value, np.uint16) for value in (10, 20, 30)]
     first, *others = map(Image.fromarray, pages)
     first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    cv2.imwritemulti(str(tmp_path / "doubles.tif"), [page.astype(np.float64) for page in pages])
     np.save(tmp_path / "a.npy", np.stack(pages))
-    for name in ("a.tif", "a.npy"):
+    for name in ("a.tif", "doubles.tif", "a.npy"):
         found = read_thermal(tmp_path / name)
         assert found.values.unique() == 10 and found.page == 1 and "--page" in found.notes[0]
         found = read_thermal(tmp_path / name, page=3)
         assert found.values.unique() == 30 and found.page == 3 and found.notes == []
         with pytest.raises(UserError, match=f"{name}: has 3 pages, no page 4"):
             read_thermal(tmp_path / name, page=4)
+    gray = Image.fromarray(pages[0].astype(np.uint8))
+    gray.save(tmp_path / "preview.jpg", format="MPO", save_all=True, append_images=[gray])
+    assert read_thermal(tmp_path / "preview.jpg").notes == []
     cv2.imwrite(str(tmp_path / "single.png"), pages[1])
     assert read_thermal(tmp_path / "single.png", page=2).values.unique() == 20
 
