@@ -18,8 +18,8 @@ def read_image(path: str | Path) -> Tensor:
     """Read an image file as float32 ``(C, H, W)`` in [0, 1], C = 1 (gray) or 3 (RGB), upright; alpha is dropped.
 
     8-bit files are divided by 255, 16-bit ones by 65535, never reduced to 8 bit; float files, which have no range of
-    their own, are stretched between their percentiles 0.5 and 99.5. Of several pages the first is read. Raises UserError
-    naming the file if it is missing, damaged or of another kind.
+    their own, are stretched between their percentiles 0.5 and 99.5. Of several pages the first is read. Raises
+    UserError naming the file if it is missing, damaged or of another kind.
     """
     path = Path(path)
     return _in_range(decode(read_file(path), path), path)
