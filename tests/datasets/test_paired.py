@@ -44,7 +44,7 @@ def test_what_is_missing_is_named(tmp_path):
     write(tmp_path / "ir" / "a.png")
     write(tmp_path / "vi" / "a.png")
     write(tmp_path / "vi" / "b.png")
-    with pytest.raises(UserError, match="vi: without a partner: b.png"):
+    with pytest.raises(UserError, match="vi: without a partner in .*ir: b.png"):
         PairedFolders(tmp_path / "ir", tmp_path / "vi")
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         PairedFolders(tmp_path / "nowhere", tmp_path / "vi")

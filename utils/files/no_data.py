@@ -34,7 +34,7 @@ def missing_pixels(values: np.ndarray, no_data: float | None = None) -> np.ndarr
         signs |= {float(limits.min), float(limits.max), 0.0}
     for sign in sorted(signs):
         absent |= _isolated(values, absent, sign)
-    return absent | _frame(values, absent)
+    return absent | black_frame(values, absent)
 
 
 def _isolated(values: np.ndarray, absent: np.ndarray, sign: float) -> np.ndarray:
@@ -60,8 +60,11 @@ def _blended(values: np.ndarray, absent: np.ndarray, frame: np.ndarray) -> np.nd
     return beside & ((values < low) if low > 0 else (values > high) if high < 0 else False)
 
 
-def _frame(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
-    """Mark connected zeros that touch the border, if they stand out from the other values."""
+def black_frame(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Mark connected zeros of ``values`` ``(h, w)`` that touch the border, if they stand out from the other values.
+
+    ``absent`` ``(h, w)`` bool marks pixels that are missing anyway.
+    """
     zero = (values == 0) & ~absent
     nothing = np.zeros_like(zero)
     # Missing pixels between the zeros and the border belong to the frame.

@@ -70,8 +70,8 @@ def find_partners(ir: Path | None, vi: Path | None, recursive: bool = False, pai
         return Partners({vi.stem: (ir, vi)})
     ir_files, vi_files = list_files(ir, THERMAL_EXTENSIONS, recursive), list_files(vi, EXTENSIONS, recursive)
     found, lines = _matches(list(ir_files), list(vi_files))
-    sides = ((ir, ir_files, set(found.values())), (vi, vi_files, set(found)))
-    twice = [line for folder, files, taken in sides for line in _same_stem(folder, files.keys() - taken)]
+    sides = ((ir, vi, ir_files.keys() - set(found.values())), (vi, ir, vi_files.keys() - set(found)))
+    twice = [line for folder, _, left in sides for line in _same_stem(folder, left)]
     if not found and twice:
         raise UserError(twice[0])
     if not found:
@@ -79,7 +79,7 @@ def find_partners(ir: Path | None, vi: Path | None, recursive: bool = False, pai
             f"{ir} and {vi}: no names pair up, such as {min(ir_files)} and {min(vi_files)}; equal stems do, also once "
             "a common prefix or suffix is taken off each side; else list the pairs: --pairs FILE.csv"
         )
-    alone = [line for folder, files, taken in sides for line in _without(folder, files.keys() - taken)]
+    alone = [line for side in sides for line in _without(*side)]
     files = {_name(vi_key): (ir_files[ir_key], vi_files[vi_key]) for vi_key, ir_key in found.items()}
     return Partners(dict(sorted(files.items())), lines, twice + alone)
 
@@ -91,11 +91,11 @@ def _same_stem(folder: Path, left: set[str]) -> list[str]:
     return [f"{folder}: have the same stem, keep one of them: {_listing(same)}"] if same else []
 
 
-def _without(folder: Path, left: set[str]) -> list[str]:
+def _without(folder: Path, other: Path, left: set[str]) -> list[str]:
     """Return a line that names those of the files ``left`` over whose stem is theirs alone; nothing without any."""
     counts = Counter(map(_split, left))
     alone = sorted(path for path in left if counts[_split(path)] == 1)
-    return [f"{folder}: without a partner: {_listing(alone)}"] if alone else []
+    return [f"{folder}: without a partner in {other}: {_listing(alone)}"] if alone else []
 
 
 def list_files(folder: Path, extensions: tuple[str, ...], recursive: bool = False) -> dict[str, Path]:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from utils.files.no_data import black_frame
+
 POLARITIES = ("auto", "white_hot", "black_hot")
 
 # Cameras are set to white hot far more often: 9 to 1 is asked for before a single picture is inverted. Of several, the
@@ -23,8 +25,13 @@ _SKY, _THINGS, _SKEWNESS = -4.0, 2.5, 2.7  # the weights
 
 
 def evidence(values: Tensor) -> float:
-    """Return the logit of "white hot" against "black hot" of a picture ``values`` ``(1, h, w)`` in 0 .. 255."""
+    """Return the logit of "white hot" against "black hot" of a picture ``values`` ``(1, h, w)`` in 0 .. 255.
+
+    A black frame, which is black in either polarity, takes no part.
+    """
     gray = values[0].numpy()
+    frame = black_frame(gray, np.zeros(gray.shape, bool))
+    gray = np.where(frame, gray.mean(where=~frame), gray)
     scale = _SIDE / max(gray.shape)
     size = [max(8, round(side * scale)) for side in gray.shape[::-1]]
     gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)

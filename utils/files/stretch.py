@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import distance_transform_edt, label
 from torch import Tensor
 
+from utils.files.no_data import black_frame
 from utils.files.thermal import Thermal
 
 # A thermal sensor uses a small part of its range; these percentiles are mapped to 0 and 1.
@@ -60,7 +61,9 @@ def to_image(thermal: Thermal, low: float, high: float, black_hot: bool = False)
     values = thermal.values
     missing = ~torch.isfinite(values).all(dim=0)
     image = ((values - low) / max(high - low, _SMALLEST_RANGE)).clamp(0, 1)
-    image = 1 - image if black_hot else image
+    if black_hot:
+        frame = black_frame(values[0].numpy(), missing.numpy())  # not hot
+        image = (1 - image).masked_fill(torch.from_numpy(frame), 0)
     if not missing.any():
         return image, None
     holes = missing.numpy()

@@ -95,6 +95,18 @@ def test_a_black_hot_picture_is_inverted_and_said(tmp_path, scenes):
         assert read_infrared(white, Reading(polarity="black_hot")).black_hot
 
 
+def test_a_black_frame_stays_black_and_does_not_mislead(tmp_path, scenes):
+    for n, gray in enumerate(scenes):
+        gray = gray.clip(20, 235)
+        for name, picture in (("w", gray), ("b", 255 - gray)):
+            picture = picture.copy()
+            picture[:, :30], picture[90:] = 0, 0
+            found = read_infrared(write(tmp_path / f"{name}{n}.png", picture))
+            assert found.black_hot == (name == "b")
+            assert found.image[0, :, :30].abs().max() == 0 and found.image[0, 90:].abs().max() == 0
+            assert torch.allclose(found.image[0, :89, 31:], torch.from_numpy(gray)[:89, 31:] / 255, atol=1e-6)
+
+
 def test_measurements_are_white_hot(tmp_path, scenes):
     negative = (255 - scenes[0]).astype(np.uint16) * 10 + 7000
     assert not read_infrared(write(tmp_path / "a.png", negative)).black_hot

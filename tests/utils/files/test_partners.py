@@ -61,9 +61,7 @@ def test_an_affix_never_cuts_a_number(tmp_path):
 def test_strays_do_not_pair_up_where_stems_are_equal(tmp_path):
     pairs, partners = found(tmp_path, ["a.png", "b.png", "ir_9.png"], ["a.png", "b.png", "vis_9.png"])
     assert list(pairs) == ["a", "b"]
-    assert [line.partition(": ")[2] for line in partners.alone] == [
-        f"without a partner: {s}_9.png" for s in ("ir", "vis")
-    ]
+    assert [line.rpartition(": ")[2] for line in partners.alone] == ["ir_9.png", "vis_9.png"]
 
 
 def test_one_equal_stem_does_not_hide_the_others(tmp_path):
@@ -115,7 +113,7 @@ def test_two_files_of_one_stem_are_named(tmp_path):
     pairs, partners = found(tmp_path, ["a.png", "b.png", "c.png"], ["a.png", "a.jpg", "b.png"])
     assert list(pairs) == ["b"]
     assert "vi: have the same stem, keep one of them: a.jpg, a.png" in partners.alone[0]
-    assert "ir: without a partner: a.png, c.png" in partners.alone[1]
+    assert "without a partner" in partners.alone[1] and partners.alone[1].endswith("vi: a.png, c.png")
     with pytest.raises(UserError, match="same stem"):
         files_by_name(tmp_path / "vi")
 
