@@ -101,11 +101,19 @@ def content_mask(gray: Tensor) -> Tensor:
     reveals the warp without any image content, so a registration must not follow it: it would fail on images without
     a band. The band is every run of zeros that begins at an edge, along a row or a column; other zeros are content.
     """
-    content = (gray != 0).to(torch.int32)
-    # Inside the band, the number of content pixels counted from the edge inwards is 0.
-    before = [content.cumsum(dim) for dim in (2, 3)]
-    behind = [content.flip(dim).cumsum(dim).flip(dim) for dim in (2, 3)]
-    return (torch.stack(before + behind).amin(dim=0) > 0).to(gray.dtype)
+    shown = gray != 0
+    content = torch.ones_like(shown)
+    for dim in (2, 3):
+        # Inside the band, no content lies between the pixel and the edge.
+        after = _running_any(shown, dim)
+        before = _running_any(shown.flip(dim), dim).flip(dim)
+        content &= after & before
+    return content.to(gray.dtype)
+
+
+def _running_any(x: Tensor, dim: int) -> Tensor:
+    """Tell for every element whether it or any before it along ``dim`` is set."""
+    return x.cumsum(dim, dtype=torch.int32) > 0
 
 
 def resize(image: Tensor, size: Sequence[int]) -> Tensor:
