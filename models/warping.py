@@ -48,6 +48,22 @@ def sample(src: Tensor, positions: Tensor, padding: str = "zeros") -> Tensor:
     return F.grid_sample(src, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
+def sample_reduced(src: Tensor, positions: Tensor, padding: str = "zeros", finest: float = 1.0) -> Tensor:
+    """Sample as :func:`sample`, without aliasing where ``src`` is finer than the result.
+
+    Where neighbouring ``positions`` are more than ``finest`` pixels of ``src`` apart on the average, ``src`` is first
+    reduced by that distance.
+    """
+    step = float((positions[..., 1:] - positions[..., :-1]).norm(dim=1).mean())
+    if step <= finest:
+        return sample(src, positions.to(src.dtype), padding)
+    size = [max(1, round(side / step)) for side in src.shape[-2:]]
+    matrix = resize_matrix(src.shape[-2:], size).to(positions)
+    scale, offset = matrix.diagonal()[:2], matrix[:2, 2]
+    positions = positions * scale.view(1, 2, 1, 1) + offset.view(1, 2, 1, 1)
+    return sample(resize(src, size), positions.to(src.dtype), padding)
+
+
 def warp(src: Tensor, flow: Tensor, padding: str = "zeros") -> Tensor:
     """Warp ``src`` ``(B, C, H, W)`` backward by ``flow`` ``(B, 2, h, w)`` in pixels: ``src(p + flow(p))``.
 

@@ -160,7 +160,7 @@ class Picture:
     gray: Tensor
     content: Tensor
     full: tuple[int, int]
-    _smaller: dict[tuple[int, int], "Picture"] = field(default_factory=dict, repr=False)
+    _smaller: dict[tuple[int, ...], "Picture"] = field(default_factory=dict, repr=False)
     _described: dict[tuple, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @staticmethod
