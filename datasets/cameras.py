@@ -14,7 +14,7 @@ from kornia.geometry.linalg import transform_points
 from torch import Tensor
 
 from datasets.paired import Pair
-from models.warping import pixel_grid, resize, resize_matrix, sample
+from models.warping import pixel_grid, sample_reduced
 
 # The turned frame of the IR camera fills at most this share of the image's height or width.
 _FILL = 0.98
@@ -51,7 +51,8 @@ def unlike_cameras(pair: Pair, seed: int, cameras: Cameras = Cameras()) -> Pair:
     points = pixel_grid(sensor[1], sensor[0], like=ir_to_vi).flatten(2).mT
     positions = transform_points(ir_to_vi[None], points).mT.view(1, 2, sensor[1], sensor[0])
     vi_to_ir = torch.linalg.inv(ir_to_vi)
-    return Pair(pair.name, _seen(pair.ir, positions), pair.vi, vi_to_ir=vi_to_ir / vi_to_ir[2, 2])
+    seen = sample_reduced(pair.ir[None], positions, padding="border")[0].clamp(0, 1)
+    return Pair(pair.name, seen, pair.vi, vi_to_ir=vi_to_ir / vi_to_ir[2, 2])
 
 
 def _ir_to_vi(rng: np.random.Generator, cameras: Cameras, sensor: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -68,13 +69,3 @@ def _ir_to_vi(rng: np.random.Generator, cameras: Cameras, sensor: tuple[int, int
     perspective = np.array([[1, 0, 0], [0, 1, 0], [*tilt, 1]])
     similarity = np.array([[scale * cos, -scale * sin, x], [scale * sin, scale * cos, y], [0, 0, 1]])
     return torch.from_numpy(similarity @ perspective @ from_centre)
-
-
-def _seen(image: Tensor, positions: Tensor) -> Tensor:
-    """Sample ``image`` ``(C, H, W)`` at ``positions`` ``(1, 2, h, w)``, without aliasing where these are far apart."""
-    step = float((positions[..., 1:] - positions[..., :-1]).norm(dim=1).mean())
-    size = [round(side / max(1.0, step)) for side in image.shape[-2:]]
-    reduced = resize(image[None], size)
-    points = positions.flatten(2).mT
-    there = transform_points(resize_matrix(image.shape[-2:], size)[None], points).mT.view_as(positions)
-    return sample(reduced, there.to(image.dtype), padding="border")[0].clamp(0, 1)

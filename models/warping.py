@@ -48,6 +48,22 @@ def sample(src: Tensor, positions: Tensor, padding: str = "zeros") -> Tensor:
     return F.grid_sample(src, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
+def sample_reduced(src: Tensor, positions: Tensor, padding: str = "zeros", finest: float = 1.0) -> Tensor:
+    """Sample as :func:`sample`, without aliasing where ``src`` is finer than the result.
+
+    Where neighbouring ``positions`` are more than ``finest`` pixels of ``src`` apart on the average, ``src`` is first
+    reduced by that distance.
+    """
+    step = float((positions[..., 1:] - positions[..., :-1]).norm(dim=1).mean())
+    if step <= finest:
+        return sample(src, positions.to(src.dtype), padding)
+    size = [max(1, round(side / step)) for side in src.shape[-2:]]
+    matrix = resize_matrix(src.shape[-2:], size).to(positions)
+    scale, offset = matrix.diagonal()[:2], matrix[:2, 2]
+    positions = positions * scale.view(1, 2, 1, 1) + offset.view(1, 2, 1, 1)
+    return sample(resize(src, size), positions.to(src.dtype), padding)
+
+
 def warp(src: Tensor, flow: Tensor, padding: str = "zeros") -> Tensor:
     """Warp ``src`` ``(B, C, H, W)`` backward by ``flow`` ``(B, 2, h, w)`` in pixels: ``src(p + flow(p))``.
 
@@ -101,11 +117,19 @@ def content_mask(gray: Tensor) -> Tensor:
     reveals the warp without any image content, so a registration must not follow it: it would fail on images without
     a band. The band is every run of zeros that begins at an edge, along a row or a column; other zeros are content.
     """
-    content = (gray != 0).to(torch.int32)
-    # Inside the band, the number of content pixels counted from the edge inwards is 0.
-    before = [content.cumsum(dim) for dim in (2, 3)]
-    behind = [content.flip(dim).cumsum(dim).flip(dim) for dim in (2, 3)]
-    return (torch.stack(before + behind).amin(dim=0) > 0).to(gray.dtype)
+    shown = gray != 0
+    content = torch.ones_like(shown)
+    for dim in (2, 3):
+        # Inside the band, no content lies between the pixel and the edge.
+        after = _running_any(shown, dim)
+        before = _running_any(shown.flip(dim), dim).flip(dim)
+        content &= after & before
+    return content.to(gray.dtype)
+
+
+def _running_any(x: Tensor, dim: int) -> Tensor:
+    """Tell for every element whether it or any before it along ``dim`` is set."""
+    return x.cumsum(dim, dtype=torch.int32) > 0
 
 
 def resize(image: Tensor, size: Sequence[int]) -> Tensor:

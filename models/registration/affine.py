@@ -17,8 +17,7 @@ from torch import Tensor
 from models.registration.descriptors import SMALLEST_OVERLAP, Comparison, Level, Picture, describe
 from models.warping import pixel_grid, sample
 
-_ITERATIONS = 12
-_ENOUGH = 1e-5  # stop when a step gains less correlation than this
+_ENOUGH = 3e-5  # stop when no step promises to gain more correlation than this
 _LARGEST_ENLARGEMENT = 1.5  # of IR's pixels by a level; more would compare blur with detail
 # Rows: scale times cosine and sine of the rotation, two shears, two shifts, two perspective terms. Columns: the first
 # eight numbers of a map.
@@ -88,7 +87,7 @@ def align(ir: Picture, vi: Picture, maps: Tensor, side: int, margin: float = 0.0
     points = transform_points(maps, points.flatten(2).mT.expand(len(maps), -1, -1)).mT.view(-1, 2, height, width)
     levels = [_resample(ir.shrink(longer / float(s)), p[None]) for s, p in zip(scale, points)]
     gray, content = (torch.cat(parts) for parts in zip(*levels))
-    (ir, ir_mask), (fixed, fixed_mask) = describe(gray, content), describe(vi.gray, vi.content)
+    (ir, ir_mask), (fixed, fixed_mask) = describe(gray, content), vi.describe()
     # Where IR's field of view is smaller than VI's, the smallest overlap is a share of IR's.
     inner = ir_mask[..., border : ir_mask.shape[-2] - border, border : ir_mask.shape[-1] - border]
     shown = float((inner * fixed_mask).sum((1, 2, 3)).min() / fixed_mask.sum().clamp(min=1))
@@ -100,7 +99,7 @@ def _resample(ir: Picture, points: Tensor) -> tuple[Tensor, Tensor]:
     return sample(ir.gray, pixels, padding="border"), sample(ir.content, pixels)
 
 
-def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+def fit(level: Level, maps: Tensor, prior: Prior, iterations: int = 8) -> tuple[Tensor, Tensor]:
     """Maximise the correlation minus the penalty of N ``maps`` ``(N, 3, 3)``; return the maps and the values ``(N,)``.
 
     The level holds one IR image for all maps or one for each.
@@ -114,7 +113,7 @@ def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
         return compared, compared.correlation - prior.penalty(maps)
 
     compared, value = evaluate(maps)
-    for _ in range(_ITERATIONS):
+    for _ in range(iterations):
         hessian, gradient = _normal_equations(level, compared, jacobian)
         residuals, derivatives = prior.residuals(maps)
         derivatives = derivatives[:, :, :count]
@@ -123,17 +122,16 @@ def fit(level: Level, maps: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
         damped = hessian + damping * torch.diag_embed(hessian.diagonal(dim1=1, dim2=2))
         damped = damped + 1e-9 * torch.eye(count, device=hessian.device)  # solvable without any structure
         step = torch.linalg.solve(damped, gradient)
+        promised = (step * gradient).sum(1) / (2 * compared.energy.clamp(min=1e-6))
+        if bool((promised < _ENOUGH).all()):
+            break
         proposal = maps - F.pad(step, (0, 9 - count)).view_as(maps)
 
         proposed, new_value = evaluate(proposal)
         better = new_value > value
-        gain = torch.where(better, new_value - value, 0.0)
         maps = torch.where(better.view(-1, 1, 1), proposal, maps)
         compared, value = proposed.where(better, compared), torch.where(better, new_value, value)
-        # A rejected step does not show convergence until the damping is high.
-        if bool(((gain < _ENOUGH) & (better | (damping.flatten() > 1))).all()):
-            break
-        damping = torch.where(better.view(-1, 1, 1), damping / 3, damping * 10).clamp(1e-7, 1e7)
+        damping = torch.where(better.view(-1, 1, 1), damping / 3, damping * 10).clamp(1e-4, 1e7)
     return maps, value
 
 

@@ -21,8 +21,7 @@ _SIDE, _COARSE_SIDE = 320, 160
 _BLOCKS, _RING = 8, 6.0  # blocks along the longer side; distance of the neighbours in pixels
 _REACH, _PEAK = 0.2, 6  # distant shifts: the largest (of the longer side) and the smallest (pixels)
 # Weights of correlation, lead, support and the overlap's logarithm in the logistic model, fitted to 92 cases of train
-# splits (:mod:`utils.evaluation.calibration`). Held out: 124 of 125 right maps, 2 of 5 wrong maps of true pairs and
-# 0 of 67 wrong pairs are accepted.
+# splits (:mod:`utils.evaluation.calibration`); docs/registration.md has error rates.
 _WEIGHTS, _BIAS = (18.6, 1.34, 6.08, 1.27), -11.2
 LIMIT = 0.7  # loses no right map of the train cases against 0.5
 

@@ -5,7 +5,7 @@ correlation over the content that both images share.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from models.layers import blur, gaussian_kernel
 from models.structural_inputs import central_differences
-from models.warping import content_mask, pixel_grid, sample
+from models.warping import content_mask, pixel_grid, resize, sample
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 # The other four compare the same two patches as their opposites, from the other patch's position.
 HALF = NEIGHBOURS[:4]
 # Descriptors look 3 px around (the neighbour's patch), their gradients one more; the pixel next to a band is mixed.
 _SUPPORT = 5
+_DOUBLING = (1, 2, 4, 3)  # shifts that combine to all of 0 to 2 * _SUPPORT, each applied to the result of those before
+# A correlation below this may come from a wrong position as well as from noise (:meth:`Level.normal_equations`).
+_NOISIEST = 0.4
 # Smallest overlap, as a share of VI's content: correlations over a tiny overlap are high by chance.
 SMALLEST_OVERLAP = 0.5
 # Descriptor energy a pixel (of 0.1 or so in real structure) below which a correlation counts as none.
@@ -116,12 +119,17 @@ class Level:
         ``(N, 2, h, w)``. Derivatives are the mean of both images' (Malis, "Improving vision-based control using
         efficient second-order minimization techniques", ICRA 2004), which converges faster and from farther than
         those of either.
+
+        Noise inflates these second derivatives, and steps fall short: where the derivatives of both images correlate
+        by r, those of their mean have (1 + r) / 2 of the energy, but only r of it is common to both. So the second
+        derivatives are scaled by 2 r / (1 + r), with the descriptors' correlation for r.
         """
-        dx, dy = central_differences((compared.ir + self.vi) / 2)
-        difference = compared.ir - self.vi
-        second = torch.stack([(a * b).sum(1) for a, b in ((dx, dx), (dx, dy), (dy, dy))], dim=1)
-        first = torch.stack([(a * difference).sum(1) for a in (dx, dy)], dim=1)
-        return second * compared.weight, first * compared.weight
+        both, difference = compared.ir + self.vi, compared.ir - self.vi  # twice the mean
+        dx, dy = central_differences(both)
+        second = torch.cat([_dot(a, b) for a, b in ((dx, dx), (dx, dy), (dy, dy))], dim=1)
+        first = torch.cat([_dot(a, difference) for a in (dx, dy)], dim=1)
+        common = compared.correlation.clamp(min=_NOISIEST).view(-1, 1, 1, 1)
+        return second * (compared.weight * common / (2 + 2 * common)), first * (compared.weight / 2)
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,7 @@ class Comparison:
         return Comparison(*(torch.where(keep.view(-1, *(1,) * (a.dim() - 1)), a, b) for a, b in pairs))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A gray image ``(1, 1, h, w)`` in [0, 1] and its ``content`` ``(1, 1, h, w)``, 1 where it shows something;
     ``full`` is the (height, width) of the file that it was shrunk from.
@@ -152,6 +160,8 @@ class Picture:
     gray: Tensor
     content: Tensor
     full: tuple[int, int]
+    _smaller: dict[tuple[int, ...], "Picture"] = field(default_factory=dict, repr=False)
+    _described: dict[tuple, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def of(gray: Tensor) -> "Picture":
@@ -163,15 +173,23 @@ class Picture:
         return self.gray.shape[-2], self.gray.shape[-1]
 
     def shrink(self, side: float) -> "Picture":
-        """Reduce the longer side to ``side`` px if the file's is larger; each side keeps at least 1 px."""
+        """Reduce the longer side to ``side`` px if the file's is larger; each side keeps at least 1 px.
+
+        The same size gives the same picture.
+        """
         size = tuple(max(1, round(n * min(1, side / max(self.full)))) for n in self.full)
         if size == self.size:
             return self
-        gray, content = (
-            F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
-            for image in (self.gray, self.content)
-        )
-        return Picture(gray, content, self.full)
+        if size not in self._smaller:
+            gray, content = (resize(image, size) for image in (self.gray, self.content))
+            self._smaller[size] = Picture(gray, content, self.full)
+        return self._smaller[size]
+
+    def describe(self, neighbours: tuple[tuple[int, int], ...] = NEIGHBOURS) -> tuple[Tensor, Tensor]:
+        """Compute :func:`describe` of the picture, once."""
+        if neighbours not in self._described:
+            self._described[neighbours] = describe(self.gray, self.content, neighbours)
+        return self._described[neighbours]
 
     @property
     def frame(self) -> Frame:
@@ -184,12 +202,20 @@ def describe(
     """Compute descriptors ``(N, 8, h, w)`` of ``gray`` ``(N, 1, h, w)`` minus their mean, and their mask
     ``(N, 1, h, w)``, 1 where they depend on ``content`` ``(N, 1, h, w)`` alone.
     """
-    band = F.pad((content < 0.999).to(gray.dtype), (_SUPPORT,) * 4, value=1.0)
-    wide = 2 * _SUPPORT + 1
-    mask = 1 - F.max_pool2d(F.max_pool2d(band, (wide, 1), stride=1), (1, wide), stride=1)
+    mask = _eroded(content >= 0.999).to(gray.dtype)
     descriptors = mind(gray, neighbours=neighbours)
     mean = (descriptors * mask).sum((2, 3), keepdim=True) / mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
     return descriptors - mean, mask
+
+
+def _eroded(inside: Tensor) -> Tensor:
+    """Erode the bool mask ``(N, 1, h, w)`` by a square of ``_SUPPORT`` px; outside the image nothing is inside."""
+    inside = F.pad(inside, (_SUPPORT,) * 4)
+    for dim in (2, 3):
+        for step in _DOUBLING:
+            kept = inside.shape[dim] - step
+            inside = inside.narrow(dim, 0, kept) & inside.narrow(dim, step, kept)
+    return inside
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

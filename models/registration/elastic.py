@@ -18,8 +18,8 @@ _CELLS = 40  # along the longer side
 _REACH, _SIZE = 0.057, 0.0019
 _TRUST = 3000.0  # log-likelihood per unit of correlation
 _FUNCTIONS = 200  # the truncated ones hold 0.02 % of the variance
-_ITERATIONS = 6
-_ENOUGH = 0.3  # stop when a step gains less log-posterior than this
+_ITERATIONS = 4
+_ENOUGH = 0.3  # stop when a step changes the log-posterior by less
 
 
 def elastic(level: Level, start: Tensor) -> Tensor:
@@ -45,6 +45,7 @@ def elastic_cells(level: Level, start: Tensor) -> Tensor:
 
     noise = start.new_zeros(2, spread.shape[1])
     compared, value = evaluate(noise)
+    length = 1.0
     for _ in range(_ITERATIONS):
         second, first = (
             _TRUST / compared.energy.clamp(min=1e-6) * _sum_cells(x, cells) for x in level.normal_equations(compared)
@@ -53,13 +54,14 @@ def elastic_cells(level: Level, start: Tensor) -> Tensor:
         hessian = torch.cat((torch.cat((xx, xy), dim=1), torch.cat((xy, yy), dim=1)))
         hessian.diagonal().add_(1)
         gradient = (first @ spread + noise).flatten()
-        proposal = noise - torch.linalg.solve(hessian, gradient).view_as(noise)
+        proposal = noise - length * torch.linalg.solve(hessian, gradient).view_as(noise)
         proposed, new_value = evaluate(proposal)
-        if not new_value > value:
-            break
-        gain = new_value - value
-        noise, compared, value = proposal, proposed, new_value
-        if gain < _ENOUGH:
+        gain = float(new_value - value)
+        if gain > 0:
+            noise, compared, value = proposal, proposed, new_value
+        else:
+            length /= 2
+        if abs(gain) < _ENOUGH:
             break
     return displacement(noise)
 

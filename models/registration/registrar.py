@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.registration.affine import FINER_HYPOTHESIS, HYPOTHESIS, SAME_FRAME, align, fit
+from models.registration.affine import FINER_HYPOTHESIS, HYPOTHESIS, SAME_FRAME, Prior, align, fit
 from models.registration.decision import LIMIT, Evidence, weigh
 from models.registration.descriptors import Picture
 from models.registration.elastic import elastic_cells
-from models.registration.search import search, search_near
+from models.registration.search import distinct, search, search_near
 from models.registration.transform import Transform, points_matrix
 from utils.colour import luminance
 
@@ -21,6 +21,8 @@ _LARGEST_IR = 1600  # IR's longer side in pixels, as a field of view 2.5 times V
 _NEAR_TRANSLATION, _NEAR_ROTATION = 0.08, 12.0  # of the longer side, and in degrees: range of the narrow search
 _NEAR_STARTS, _HYPOTHESES, _FINALISTS = 4, 8, 3
 _MARGIN = 0.15  # of VI's longer side: IR that is resampled beyond the hypothesis
+_FINEST_ITERATIONS = 3  # of the fit, which starts within a pixel
+_CERTAIN = 0.99  # confidence at which the other finalists are not looked at
 # Confidence below which the network's flow is the better guess at a refused pair; seen on M3SVD's validation clips.
 _HOPELESS = 0.05
 _FLAT = 2e-3  # a standard deviation (of full range) below which a frame is constant
@@ -29,11 +31,13 @@ _FLAT = 2e-3  # a standard deviation (of full range) below which a frame is cons
 @dataclass(frozen=True)
 class Candidate:
     """Hold a ``hypothesis`` ``(3, 3)`` from VI's points to IR's, the ``fitted`` residual map ``(3, 3)`` applied before
-    it, the ``margin`` of IR around VI available to the fit, the ``source`` and the evidence for the composed map.
+    it, the ``prior`` of that fit, the ``margin`` of IR around VI available to it, the ``source`` and the evidence for
+    the composed map.
     """
 
     hypothesis: Tensor
     fitted: Tensor
+    prior: Prior
     margin: float
     source: str
     evidence: Evidence
@@ -87,8 +91,10 @@ class Registrar:
         if hopeless and self.network is not None and _size(ir) == _size(vi):
             refused = replace(Transform.of_frames(**sizes), accepted=False, confidence=best.evidence.confidence())
             return replace(refused, displacement=self.network(ir, vi)[0].float().cpu(), source="network")
-        matrix = torch.linalg.inv(points_matrix(_size(ir))) @ best.map.double().cpu() @ points_matrix(_size(vi))
-        displacement = _refine(best, ir_picture, vi_picture) if best.accepted and self.elastic else None
+        map_, displacement = best.map, None
+        if best.accepted:
+            map_, displacement = _refine(best, ir_picture, vi_picture, self.elastic)
+        matrix = torch.linalg.inv(points_matrix(_size(ir))) @ map_.double().cpu() @ points_matrix(_size(vi))
         return Transform(
             matrix / matrix[2, 2],
             **sizes,
@@ -139,29 +145,40 @@ class Registrar:
     def _finish_near(self, ir: Picture, vi: Picture, start: Tensor, source: str) -> Candidate:
         identity = _identity(vi)
         fitted = fit(align(ir, vi, identity[None], _SIDES[1]), start, SAME_FRAME)[0][0]
-        return Candidate(identity, fitted, 0.0, source, weigh(ir, vi, fitted))
+        return Candidate(identity, fitted, SAME_FRAME, 0.0, source, weigh(ir, vi, fitted))
 
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
         hypotheses = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
         start = torch.eye(3, device=hypotheses.device).expand_as(hypotheses)
         maps, value = fit(align(ir, vi, hypotheses, _SIDES[0], _MARGIN), start, HYPOTHESIS)
+        order = value.argsort(descending=True)
+        hypotheses, maps = hypotheses[order], maps[order]
         candidates = []
-        for i in value.argsort(descending=True)[:_FINALISTS].tolist():
+        # Several hypotheses often lead to one map.
+        for i in distinct(hypotheses @ maps, vi.frame.corners(), _FINALISTS):
             level = align(ir, vi, hypotheses[i][None], _SIDES[1], _MARGIN)
             fitted = fit(level, maps[i][None], FINER_HYPOTHESIS)[0][0]
             evidence = weigh(ir, vi, hypotheses[i] @ fitted)
-            candidates.append(Candidate(hypotheses[i], fitted, _MARGIN, "wide", evidence))
+            candidates.append(Candidate(hypotheses[i], fitted, FINER_HYPOTHESIS, _MARGIN, "wide", evidence))
+            if evidence.confidence() >= _CERTAIN:
+                break
         return candidates
 
 
-def _refine(candidate: Candidate, ir: Picture, vi: Picture) -> Tensor:
-    """Estimate the displacement ``(2, rows, columns)`` in pixels of the VI file, applied before the candidate's map."""
+def _refine(candidate: Candidate, ir: Picture, vi: Picture, elastic: bool) -> tuple[Tensor, Tensor | None]:
+    """Fit the candidate at the finest level: its map ``(3, 3)`` between points and, if ``elastic``, the displacement
+    ``(2, rows, columns)``, in pixels of the VI file, applied before the map.
+    """
     level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, candidate.margin)
-    cells = elastic_cells(level, level.frame.pixels(candidate.fitted[None]))[0]
+    fitted = fit(level, candidate.fitted[None], candidate.prior, _FINEST_ITERATIONS)[0][0]
+    map_ = candidate.hypothesis @ fitted
+    if not elastic:
+        return map_, None
+    cells = elastic_cells(level, level.frame.pixels(fitted[None]))[0]
     # Move the displacement from after the fitted map to before it; its slight perspective is neglected.
     points = cells.flatten(1) / level.frame.scale.flatten(2)[0]
-    moved = torch.linalg.inv(candidate.fitted[:2, :2]) @ points
-    return (moved * max(vi.full) / 2).view_as(cells).float().cpu()
+    moved = torch.linalg.inv(fitted[:2, :2]) @ points
+    return map_, (moved * max(vi.full) / 2).view_as(cells).float().cpu()
 
 
 def _identity(vi: Picture) -> Tensor:

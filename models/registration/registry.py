@@ -10,7 +10,11 @@ from torch import Tensor
 from models.registration.registrar import Registrar
 from models.registration.transform import Transform
 from models.results import Registration, check_images
-from models.warping import pixel_grid, resize
+from models.warping import pixel_grid, resize, sample_reduced, valid_mask
+
+# IR that is finer than this many of its pixels in one of VI is reduced before sampling, as it would alias; not before,
+# since that costs sharpness.
+_FINEST = 1.5
 
 # Registers IR (B, 1 or 3, h, w) to VI (B, 1 or 3, H, W), both in [0, 1], of any two sizes.
 Register = Callable[[Tensor, Tensor], Registration]
@@ -33,9 +37,10 @@ class Entry:
 def registered(ir: Tensor, transforms: list[Transform]) -> Registration:
     """``ir`` ``(B, C, h, w)`` registered by a transform for each image of the batch."""
     positions = torch.stack([transform.map_vi2ir() for transform in transforms]).to(ir.device)
-    registration = Registration.by_flow(ir, positions - pixel_grid(*positions.shape[-2:], like=positions))
-    registration.transforms = transforms
-    return registration
+    flow = positions - pixel_grid(*positions.shape[-2:], like=positions)
+    pairs = zip(ir.split(1), positions.split(1))
+    values = torch.cat([sample_reduced(image, there, finest=_FINEST) for image, there in pairs])
+    return Registration(values, flow, valid_mask(flow, ir.shape[-2:]), transforms=transforms)
 
 
 def by_decision(registrar: Callable[[Tensor, Tensor], Transform], ir: Tensor, vi: Tensor) -> Registration:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from kornia.geometry.linalg import transform_points
 from scipy.fft import next_fast_len
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def search(
     found = [_search_scale(ir, vi, s, angles) for s in _scales(*scale)]
     maps, values = torch.cat([maps for maps, _ in found]), torch.cat([values for _, values in found])
     order = values.argsort(descending=True, stable=True)
-    maps = maps[order][_distinct(maps[order], vi.frame.corners(), max(count, _RESCORED))]
+    maps = maps[order][distinct(maps[order], vi.frame.corners(), max(count, _RESCORED))]
     values = _rescore(ir, vi, maps)
     best = values.argsort(descending=True, stable=True)[:count]
     return Hypotheses(maps[best], values[best])
@@ -138,7 +139,7 @@ def _search_scale(ir: Picture, vi: Picture, scale: float, angles: Tensor) -> tup
     pixels = points.view(-1, *template.grid.shape[1:]) * ir.frame.scale + ir.frame.centre
     gray, content = (x.expand(len(angles), -1, -1, -1) for x in (ir.gray, ir.content))
     ir_descriptors = describe(sample(gray, pixels, padding="border"), sample(content, pixels), HALF)
-    value = _correlate(*ir_descriptors, *describe(vi.gray, vi.content, HALF))
+    value = _correlate(*ir_descriptors, *vi.describe(HALF))
     best, shift = _peaks(value, vi.size)
     # A shift takes VI's pixels to the template's, whose centre is the centre of IR.
     shift = (shift + (vi.frame.centre - template.centre).view(1, 1, 2)) / unit
@@ -189,11 +190,10 @@ def _peaks(value: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.stack(values, dim=1), torch.stack(shifts, dim=1).to(value.dtype)
 
 
-def _distinct(maps: Tensor, corners: Tensor, count: int) -> list[int]:
+def distinct(maps: Tensor, corners: Tensor, count: int) -> list[int]:
     """Return the indices of the first ``count`` of N maps whose corner positions differ from all those before."""
-    homogeneous = torch.cat((corners, torch.ones_like(corners[:, :1])), dim=1)
-    moved = homogeneous @ maps[:, :2].mT
-    scale = torch.linalg.det(maps[:, :2, :2]).sqrt()
+    moved = transform_points(maps, corners.expand(len(maps), -1, -1))
+    scale = torch.linalg.det(maps[:, :2, :2]).abs().sqrt()
     kept: list[int] = []
     for i in range(len(maps)):
         distances = [(moved[i] - moved[j]).norm(dim=1).mean() / scale[j] for j in kept]

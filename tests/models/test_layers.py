@@ -21,6 +21,7 @@ def test_blur_is_the_two_dimensional_filter(border):
     square = torch.outer(kernel, kernel).expand(3, 1, 5, 5)
     expected = F.conv2d(F.pad(x, (2, 2, 2, 2), mode=mode), square, groups=3)
     assert torch.allclose(blur(x, kernel, border), expected, atol=1e-6)
+    assert torch.allclose(blur(x.requires_grad_(), kernel, border), expected, atol=1e-6)
 
 
 def test_blur_stays_in_float32_under_autocast():

@@ -14,6 +14,8 @@ from models.warping import (
     pixel_grid,
     published_to_flow,
     resize_flow,
+    sample,
+    sample_reduced,
     valid_mask,
     warp,
 )
@@ -55,6 +57,18 @@ def test_half_a_pixel_is_the_mean_of_two():
     image = torch.tensor([[[[0.0, 1.0, 4.0]]]])
     shifted = warp(image, constant_flow(0.5, 0.0, 1, 3))
     assert torch.allclose(shifted, torch.tensor([0.5, 2.5, 2.0]), atol=1e-6)
+
+
+def test_an_image_finer_than_the_result_is_sampled_without_aliasing():
+    ramp, stripes = torch.linspace(0, 1, 160).expand(1, 1, 120, 160), torch.tensor([0.0, 1.0]).repeat(80)
+    positions = 4 * pixel_grid(28, 38, like=ramp) + torch.tensor([4.3, 5.1]).view(1, 2, 1, 1)
+    # Content keeps its place; what is finer than the result becomes its mean.
+    assert torch.allclose(sample_reduced(ramp, positions), sample(ramp, positions), atol=1e-3)
+    fine = stripes.expand(1, 1, 120, 160)
+    assert (sample(fine, positions) - 0.5).abs().max() > 0.15
+    assert (sample_reduced(fine, positions) - 0.5).abs().max() < 0.02
+    near = positions / 3.9
+    assert torch.equal(sample_reduced(fine, near, finest=1.5), sample(fine, near))
 
 
 def test_valid_mask_ends_at_the_last_pixel_centre():

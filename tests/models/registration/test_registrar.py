@@ -7,9 +7,9 @@ from kornia.geometry.linalg import transform_points
 from models.layers import blur, gaussian_kernel
 from models.registration.affine import HYPOTHESIS, SAME_FRAME, align, fit
 from models.registration.decision import Evidence, weigh
-from models.registration.descriptors import Picture
+from models.registration.descriptors import HALF, Picture, describe
 from models.registration.registrar import Registrar
-from models.registration.search import search
+from models.registration.search import distinct, search
 from models.registration.transform import points_matrix
 from models.warping import pixel_grid, sample
 
@@ -87,6 +87,31 @@ def test_the_search_ranks_the_true_map_first_and_gives_distinct_ones():
     true = points_matrix((128, 96)) @ true @ torch.linalg.inv(points_matrix(VI))
     assert (found.maps[0] - true / true[2, 2]).abs().max() < 0.1
     assert (found.maps[1] - found.maps[0]).abs().max() > 0.05
+
+
+def test_maps_count_as_distinct_by_where_they_take_the_corners():
+    maps = torch.eye(3).repeat(4, 1, 1)
+    maps[1, 0, 2], maps[2, 0, 2], maps[3, 0, 0] = 0.02, 0.2, 1.3
+    assert distinct(maps, Picture.of(scene(3)).frame.corners(), 4) == [0, 2, 3]
+
+
+def test_a_picture_is_shrunk_and_described_once():
+    picture = Picture.of(scene(8))
+    small = picture.shrink(96)
+    assert small.size == (72, 96) and small.full == (144, 192) and picture.shrink(96.2) is small
+    assert small.describe(HALF)[0] is small.describe(HALF)[0]
+    for found, expected in zip(small.describe(), describe(small.gray, small.content)):
+        assert torch.equal(found, expected)
+
+
+def test_descriptors_count_only_where_all_around_is_content():
+    content = torch.ones(1, 1, 30, 40)
+    content[0, 0, 14, 20] = 0
+    mask = describe(torch.rand(1, 1, 30, 40), content)[1][0, 0]
+    expected = torch.zeros(30, 40)
+    expected[5:25, 5:35] = 1
+    expected[9:20, 15:26] = 0
+    assert torch.equal(mask, expected)
 
 
 def test_a_fit_from_hypotheses_is_relative_to_them():
