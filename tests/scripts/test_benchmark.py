@@ -14,6 +14,7 @@ from models.scan import backends_for
 from utils.benchmark import inference, libraries, registration, step
 from utils.benchmark.measure import in_new_process, markdown, peak_memory, seconds
 from utils.benchmark.plain import PLAIN
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -171,3 +172,17 @@ def test_refusals(arguments, message, capsys):
         benchmark.main(arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_report_on_a_gpu_runs_in_small_form_on_a_cpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(step, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
+    monkeypatch.setattr(benchmark.scan, "keep_freed_memory", lambda: True)
+    benchmark.main(["gpu", "--out", str(tmp_path / "report"), "--smoke", "--minutes", "1", "--device", "cpu"])
+    report = (tmp_path / "report" / "gpu.md").read_text()
+    titles = [line for line in report.splitlines() if line.startswith("## ")]
+    assert [title.split()[1] for title in titles] == ["Machine", "Tests", "1", "A", "The", "Inference,"]
+    assert "skipped" in report and "| toy |" in report and "R, bfloat16" in report
+    assert (tmp_path / "report" / "run" / "best.safetensors").is_file()
+    with pytest.raises(UserError, match="gpu needs a CUDA device; --smoke runs a small form"):
+        benchmark.main(["gpu", "--out", str(tmp_path), "--device", "cpu"])

@@ -162,3 +162,33 @@ def test_every_recipe_loads():
     assert recipes
     for recipe in recipes:
         load_config(recipe)
+
+
+def test_a_curriculum_changes_how_crops_are_drawn(tmp_path):
+    text = """
+data: {crop: 64, residual: 0.1}
+curriculum:
+  0.5: {crop: 96, zoom: [0.5, 2]}
+  0.25: {residual: 0.3}
+"""
+    config = load(tmp_path, text)
+    drawn = [(data.crop, data.residual, data.zoom) for data in map(config.data_at, (0.0, 0.24, 0.25, 0.5, 1.0))]
+    first, last = (0.75, 1.1), (0.5, 2.0)
+    assert drawn == [(64, 0.1, first), (64, 0.1, first), (64, 0.3, first), (96, 0.3, last), (96, 0.3, last)]
+    assert config.data.crop == 64  # unchanged
+    assert load(tmp_path, text, "curriculum={}").data_at(1.0).crop == 64
+
+
+@pytest.mark.parametrize(
+    "curriculum, message",
+    [
+        ("{1.5: {crop: 64}}", "curriculum.1.5: the key must be a share of the run, above 0 and below 1"),
+        ("{often: {crop: 64}}", "curriculum.often is 'often', not a number"),
+        ("{0.5: {root: elsewhere}}", "curriculum.0.5 changes root; it may change crop, zoom"),
+        ("{0.5: {crop: 4}}", "curriculum.0.5.crop is 4; it must be at least 32"),
+        ("{0.5: 64}", "curriculum.0.5 is 64, not keys and values"),
+    ],
+)
+def test_a_wrong_curriculum_is_refused(tmp_path, curriculum, message):
+    with pytest.raises(UserError, match=message):
+        load(tmp_path, f"curriculum: {curriculum}")

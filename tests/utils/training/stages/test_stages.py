@@ -73,6 +73,7 @@ def small_scenes(monkeypatch):
 @pytest.mark.parametrize(
     "stage, batch, steps, terms",
     [
+        ("R", 2, 12, ["epe_register", "epe_deform"]),
         ("RF", 1, 12, ["photometric", "epe_register", "epe_deform", "gradient", "intensity"]),
         ("F", 1, 28, ["gradient", "ssim", "selection"]),
         ("FS", 1, 24, ["gradient", "ssim"]),
@@ -84,7 +85,7 @@ def test_the_loss_falls_on_what_a_stage_overfits(
 ):
     if source != "toy" and not (REAL / source).is_dir():
         pytest.skip("no real images beside the project")
-    settings = Data(root=str(REAL), sets={source: 1.0}, scale=0.25, crop=48 if stage == "RF" else 32)
+    settings = Data(root=str(REAL), sets={source: 1.0}, scale=0.25, crop=48 if stage in ("R", "RF") else 32)
     if source != "toy":
         settings.hold_out, settings.val_pairs = 0.93, 1  # a pair or two to train on are enough
     weights = loss_weights(selection=0.2 if stage == "F" else 0.0)
@@ -104,7 +105,7 @@ def test_the_loss_falls_on_what_a_stage_overfits(
         losses["total"].backward()
         optimizer.step()
     first, last = history[0], history[-1]
-    assert last["total"] < (0.6 if stage == "RF" else 0.85) * first["total"]
+    assert last["total"] < (0.6 if stage in ("R", "RF") else 0.85) * first["total"]
     for term in terms:
         assert last[term] < 0.95 * first[term], (term, first, last)
 
@@ -120,6 +121,23 @@ def test_stage_rf_trains_without_each_term(term, rf_batch):
     terms = rf_step(SuperFusion(), rf_batch, Config(loss=loss_weights(**{term: 0.0})))
     assert list(terms) == [name for name in [*RF, "total"] if name != term]
     terms["total"].backward()
+
+
+def test_stage_r_trains_the_matcher_alone(data, untrained):
+    settings = Data(root=str(data), sets={"S/train": 1.0}, crop=32, hold_out=0.5)
+    config = Config("R", data=settings, loss=loss_weights(photometric=0.0), train=Train(init=str(untrained)))
+    stage = STAGES["R"](config, CPU, 0)
+    batch, picked = stage.draw(3)
+    assert len(batch["ir"]) == len(picked) == 3  # pairs, not pairs and counterparts
+    terms = stage.step(stage.network.train(), batch)
+    assert list(terms) == [*RF[1:5], "total"]
+    terms["total"].backward()
+    assert all(p.grad is not None for p in stage.network.matcher.parameters())
+    assert not any(p.requires_grad for p in stage.network.fusion.parameters())
+    config.loss["photometric"] = 10.0
+    assert list(stage.step(stage.network, batch)) == [*RF[:5], "total"]
+    scores, sheets = stage.validate(stage.network.eval())
+    assert list(scores) == ["EPE_official", "EPE_band_free"] and stage.best in scores and sheets
 
 
 def test_a_network_that_no_term_needs_does_not_run(rf_batch, monkeypatch):
