@@ -1,6 +1,7 @@
 """The user's interface: from an IR and a VI image, as tensors or files, to the registered and the fused image."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,10 +9,13 @@ from torch import Tensor
 
 from models.blending import blend, share_of_fused
 from models.deploy.inference import OptimizedSuperFusion
-from models.registration import REGISTRARS
+from models.registration import REGISTRARS, Transform
 from models.registration.registrar import ROTATION, SCALE
+from models.registration.registry import by_decision
+from models.registration.rig import RigRegistrar
 from models.results import Registration, Result
 from models.superfusion import SuperFusion
+from models.warping import pixel_grid
 from models.weights import SHIPPED, load_model
 from utils.device import pick_device
 from utils.files.images import read_visible
@@ -25,7 +29,8 @@ class Pipeline:
 
     ``registrar`` is a name of :data:`models.registration.REGISTRARS`; ``model`` may be None for one that needs no
     network, and then nothing can be fused. ``search``, ``scale`` and ``rotation`` bound the registrar's search
-    (:class:`models.registration.registrar.Registrar`). ``precision``, ``compile`` and ``max_side`` are those of
+    (:class:`models.registration.registrar.Registrar`). With the transform of a ``rig``, pairs are registered near it
+    instead (:class:`models.registration.rig.RigRegistrar`). ``precision``, ``compile`` and ``max_side`` are those of
     :class:`models.deploy.inference.OptimizedSuperFusion`, the form in which ``model`` runs, on its device.
 
     Raises ValueError for an unknown registrar or precision, or if the registrar needs a network and ``model`` is None.
@@ -42,6 +47,7 @@ class Pipeline:
         search: str = "auto",
         scale: tuple[float, float] = SCALE,
         rotation: float = ROTATION,
+        rig: Transform | None = None,
     ):
         if registrar not in REGISTRARS:
             raise ValueError(f"registrar is {registrar!r}; use one of {', '.join(REGISTRARS)}")
@@ -53,7 +59,11 @@ class Pipeline:
             None if model is None else OptimizedSuperFusion(model.to(self.device), precision, compile, max_side)
         )
         network = self.network.register if entry.uses_network else None
-        self._register = entry.make(network, search=search, scale=scale, rotation=rotation)
+        self._register = (
+            entry.make(network, search=search, scale=scale, rotation=rotation)
+            if rig is None
+            else partial(by_decision, RigRegistrar(rig))
+        )
 
     @classmethod
     def load(
@@ -67,12 +77,13 @@ class Pipeline:
         search: str = "auto",
         scale: tuple[float, float] = SCALE,
         rotation: float = ROTATION,
+        rig: Transform | None = None,
     ) -> "Pipeline":
         """Load the pipeline of a checkpoint, ours or the authors'; ``device`` as in :func:`utils.device.pick_device`.
 
         Raises UserError for a checkpoint that cannot be loaded or a device that is not available.
         """
-        options = (registrar, precision, max_side, compile, pick_device(device), search, scale, rotation)
+        options = (registrar, precision, max_side, compile, pick_device(device), search, scale, rotation, rig)
         return cls(load_model(checkpoint), *options)
 
     @torch.inference_mode()
@@ -113,6 +124,25 @@ class Pipeline:
         ir, vi = ir.to(self.device), vi.to(self.device)
         fused = self.fuse(registration.registered, vi)
         return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
+
+    @torch.inference_mode()
+    def reverse(self, vi: Tensor, registration: Registration) -> Registration:
+        """Register ``vi`` ``(B, 3, H, W)`` to IR by the inverse of a ``registration`` by :meth:`register`.
+
+        In the result the roles are exchanged: ``registered`` is VI on IR's frame.
+        """
+        positions = torch.stack([transform.map_ir2vi() for transform in registration.transforms]).to(self.device)
+        flow = positions - pixel_grid(*positions.shape[-2:], like=positions)
+        return Registration.by_flow(vi.to(self.device), flow)
+
+    @torch.inference_mode()
+    def fuse_on_ir(self, ir: Tensor, vi: Tensor, reverse: Registration, missing: Tensor | None = None) -> Tensor:
+        """Fuse a pair on IR's frame, ``(B, 3, h, w)``, from the result of :meth:`reverse`; where VI shows nothing, the
+        result is IR. ``missing`` as in :meth:`fuse`.
+        """
+        ir = ir.to(self.device)
+        fused = self.fuse(ir, reverse.registered, missing)
+        return blend(fused, ir, share_of_fused(vi.to(self.device), reverse))
 
     def fuse(self, ir: Tensor, vi: Tensor, missing: Tensor | None = None) -> Tensor:
         """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does.

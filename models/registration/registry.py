@@ -32,6 +32,7 @@ class Entry:
     make: Callable[..., Register]
     uses_network: bool
     description: str
+    decides: bool = False  # whether it accepts or refuses its answer
 
 
 def registered(ir: Tensor, transforms: list[Transform]) -> Registration:
@@ -82,12 +83,13 @@ def _auto(network: Register, **search) -> Register:
 
 # A registrar of your own is one more line here.
 REGISTRARS: dict[str, Entry] = {
-    "auto": Entry(_auto, True, "structural, and the network where that is not accepted"),
+    "auto": Entry(_auto, True, "structural, and the network where that is not accepted", True),
     "matcher": Entry(lambda network, **search: partial(by_network, network), True, "the network alone"),
     "structural": Entry(
         lambda network, **search: partial(by_decision, Registrar(**search)),
         False,
         "search and fit by structural descriptors, without training",
+        True,
     ),
     "none": Entry(lambda network, **search: unregistered, False, "leave IR as it is"),
 }

@@ -81,7 +81,7 @@ class Transform:
 
     def inverse(self) -> "Transform":
         """Return the transform from IR to VI."""
-        return self._like(torch.linalg.inv(self.vi_to_ir), self.ir_size, self.vi_size, [self], self.to_vi)
+        return self.rebuilt(torch.linalg.inv(self.vi_to_ir), self.ir_size, self.vi_size, [self], self.to_vi)
 
     def then(self, second: "Transform") -> "Transform":
         """Compose: apply this one, then ``second``, whose VI file is this one's IR file."""
@@ -90,7 +90,7 @@ class Transform:
                 f"the second begins in a file of {second.vi_size}, the first ends in one of {self.ir_size}"
             )
         matrix = second.vi_to_ir @ self.vi_to_ir
-        return self._like(
+        return self.rebuilt(
             matrix, self.vi_size, second.ir_size, [self, second], lambda points: second.to_ir(self.to_ir(points))
         )
 
@@ -158,8 +158,12 @@ class Transform:
         grid = pixel_grid(size[1], size[0], self.vi_to_ir).flatten(2)[0].T
         return torch.cat([to(part).float() for part in grid.split(_AT_ONCE)]).T.reshape(2, size[1], size[0])
 
-    def _like(self, matrix, vi_size, ir_size, parts: list["Transform"], to: Callable[[Tensor], Tensor]) -> "Transform":
-        """Build a transform from ``matrix`` and the point map ``to`` of VI; accepted if all ``parts`` are."""
+    def rebuilt(
+        self, matrix, vi_size, ir_size, parts: list["Transform"], to: Callable[[Tensor], Tensor]
+    ) -> "Transform":
+        """Build a transform from ``matrix`` and the point map ``to`` of VI, ``(N, 2)`` to ``(N, 2)``; it has a
+        displacement if one of ``parts`` has, and is accepted if all are.
+        """
         displacement = None
         if any(part.displacement is not None for part in parts):
             cells = [max(1, round(_CELLS * n / max(vi_size))) for n in vi_size]
