@@ -65,7 +65,7 @@ class Infrared:
 class InfraredReader:
     """Read the IR ``files`` of one set as images, as ``reading`` says. UserError as from :func:`read_thermal`."""
 
-    def __init__(self, files: Sequence[Path], reading: Reading = DEFAULT):
+    def __init__(self, files: Sequence, reading: Reading = DEFAULT):
         self.files, self.reading = list(files), reading
 
     def read(self, path: str | Path) -> Infrared:

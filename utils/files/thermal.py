@@ -70,7 +70,11 @@ def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto
     if found is not None:
         values, notes = _measurements(found.values[:, :, None], None, path)
         return Thermal(values, CELSIUS, path, notes=notes, has_visible=found.visible is not None)
-    pixels = decode(data, path, page)
+    return thermal_of(decode(data, path, page), path, page, colours)
+
+
+def thermal_of(pixels: Pixels, path: Path, page: int | None = None, colours: str = "auto") -> Thermal:
+    """Take the ``pixels`` of the file ``path``, or of a frame of a video, as :func:`read_thermal` does."""
     if pixels.array.dtype == np.uint8:
         values, unit, notes = _picture(pixels.array, colours)
     else:
