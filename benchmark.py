@@ -5,6 +5,7 @@ python benchmark.py inference [--sizes 640x480 1280x960] [--batch 1] [--network 
 python benchmark.py scan [--widths 160 320 640 1280] [--height 480] [--plot FILE]
 python benchmark.py step [--batch 4] [--crop 256]
 python benchmark.py registration
+python benchmark.py folder [--mode Fusion] [--pairs 24] [--no_sheets]
 python benchmark.py libraries
 python benchmark.py gpu --out DIR [--data_root data] [--minutes 6] [--smoke]
 all with [--device auto|cpu|cuda|mps] [--repeats 3]
@@ -22,6 +23,8 @@ directions, and updates both networks; in stage R it matches BATCH pairs in both
 
 registration: without a network; narrow, for frames that are alike, and wide, for two unlike cameras at several sizes.
 
+folder: pairs from file to file as test.py does them, reading and writing while computing, against one after the other.
+
 libraries: functions of ours that a library also has, on the same input, the minimum time of each; docs/design.md lists
 the reasons.
 
@@ -36,10 +39,10 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from models.deploy.inference import SMALLEST_TILE
+from models.deploy.inference import PRECISIONS, SMALLEST_TILE
 from models.results import SMALLEST_SIDE
 from utils.arguments import at_least, image_size
-from utils.benchmark import gpu, inference, libraries, registration, scan, step
+from utils.benchmark import folder, gpu, inference, libraries, registration, scan, step
 from utils.device import pick_device
 from utils.errors import UserError, run
 from utils.files.writing import write_file
@@ -80,6 +83,12 @@ def time_registration(args: argparse.Namespace, device: torch.device) -> None:
     print(registration.table(device, args.repeats))
 
 
+def time_folder(args: argparse.Namespace, device: torch.device) -> None:
+    keep_freed_memory()
+    print(f"{args.pairs} pairs of 640x480, mode {args.mode}, {args.precision}")
+    print(folder.table(device, args.mode, args.precision, args.pairs, args.sheets, args.repeats))
+
+
 def time_libraries(args: argparse.Namespace, device: torch.device) -> None:
     keep_freed_memory()
     print(libraries.table(device, args.repeats))
@@ -102,7 +111,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    commands = parser.add_subparsers(required=True, metavar="inference|scan|step|registration|libraries|gpu")
+    commands = parser.add_subparsers(required=True, metavar="inference|scan|step|registration|folder|libraries|gpu")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--device", default="auto", help="auto, cpu, cuda[:i] or mps")
     common.add_argument("--repeats", type=at_least(1), default=3)
@@ -139,6 +148,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     command = commands.add_parser("registration", parents=[common], help="registration without a network")
     command.set_defaults(command=time_registration, plot=None)
+
+    command = commands.add_parser("folder", parents=[common], help="a folder from file to file")
+    command.set_defaults(command=time_folder, plot=None)
+    command.add_argument("--mode", choices=("Fusion", "Reg", "Reg&Fusion"), default="Fusion")
+    command.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
+    command.add_argument("--pairs", type=at_least(2), default=24)
+    command.add_argument("--no_sheets", dest="sheets", action="store_false", help="write the images only")
 
     command = commands.add_parser("libraries", parents=[common], help="our functions against library functions")
     command.set_defaults(command=time_libraries, plot=None)

@@ -6,49 +6,51 @@ python test.py --ir thermal/ --vi visible/                       two folders, pa
 python test.py --dataset_name MSRS --data_root DIR               a test set, errors in pixels reported
 python test.py --mode Seg --segmenter FILE ...                   of any of these, the classes of the fused image
 python test.py --ir thermal/ --vi visible/ --transform out/transform    by maps that were found before
+python test.py --ir thermal/ --vi visible/ --calibrate rig.json  one map for all pairs of two fixed cameras
+python test.py --ir thermal/ --vi visible/ --rig rig.json        by that map, refined for each pair
+python test.py --ir thermal.mp4 --vi visible.mp4                 two videos
 
 A pair whose registration is not to be trusted is refused: a line says so, and no registered and no fused image is
 written (--keep_refused writes them). Exit code: 0; 2 for bad input; 3 if every pair was refused.
 """
 
 import argparse
+import math
 import os
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
+from datasets.calibrated import CalibratedPairs
 from datasets.paired import Pair
 from models import Pipeline, load_model, load_segmenter
 from models.deploy.inference import PRECISIONS, SMALLEST_TILE
 from models.pipeline import MAX_SIDE
 from models.registration import REGISTRARS, Transform
+from models.registration.measurements import INTERPOLATIONS
 from models.registration.registrar import ROTATION, SCALE, SEARCHES
-from models.registration.registry import registered as registered_by
-from models.results import Registration
-from models.warping import pixel_grid, resize
 from models.weights import SHIPPED
-from utils.arguments import at_least, renamed
+from utils.arguments import at_least, renamed, sheet_count
 from utils.classes import CLASSES
-from utils.colour import luminance
 from utils.device import pick_device, warn_of_slow_bfloat16
-from utils.errors import MissingPackage, UserError, run
-from utils.evaluation.data_options import add_data_options, check_data_options, open_pairs
+from utils.errors import UserError, run
+from utils.evaluation.data_options import add_data_options, check_data_options, open_pairs, reading
 from utils.evaluation.protocols import PROTOCOLS, as_columns, registration_summary, score
 from utils.evaluation.result_folders import open_results
 from utils.evaluation.scoring import metric_names, score_methods
-from utils.evaluation.segmentation import iou_scores, segment, write_class_map
-from utils.figures.pair_sheet import CAPTIONS, Pictures, pair_sheet
-from utils.files.images import write_image
+from utils.evaluation.segmentation import iou_scores, segment
+from utils.figures.pair_sheet import CAPTIONS
 from utils.files.results import means, write_csv, write_json
-from utils.files.writing import check_writable, write_file
+from utils.files.video import is_video
+from utils.files.writing import check_writable
+from utils.jobs.pairs import FRAMES, Processed, Task, process, process_all, segmented
+from utils.jobs.rigs import calibrate
+from utils.jobs.video import VideoPair, fuse_video
 from utils.memory import keep_freed_memory
 from utils.metrics.segmentation import confusion_matrix
 from utils.notes import Notes
@@ -104,12 +106,54 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="apply this transform, or of a folder NAME.json",
     )
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="RIG.json", help="make one map for all pairs, of cameras fixed to each other"
+    )
+    parser.add_argument("--rig", type=Path, metavar="RIG.json", help="register near the map of --calibrate")
+    parser.add_argument("--rig_only", action="store_true", help="apply the map of --rig as it is, estimate nothing")
+    parser.add_argument(
+        "--set_rig",
+        type=Path,
+        metavar="RIG.json",
+        help="test sets: what maps VI to the aligned IR, where the set's own pairs are not quite aligned",
+    )
+    parser.add_argument(
+        "--frame", choices=FRAMES, default="vi", help="on whose frame the results lie; ir: VI is warped, IR untouched"
+    )
+    parser.add_argument(
+        "--save_thermal", action="store_true", help="also OUT/thermal/NAME.tiff, the IR file's own values, float32"
+    )
+    parser.add_argument(
+        "--thermal_interpolation", choices=INTERPOLATIONS, default="bilinear", help="of --save_thermal on VI's frame"
+    )
+    video = parser.add_argument_group("videos", "--ir and --vi are two videos, or patterns such as 'ir/*.png'")
+    video.add_argument(
+        "--offset", type=int, default=0, metavar="FRAMES", help="VI's frame i belongs to IR's frame i + FRAMES"
+    )
+    video.add_argument(
+        "--key_every", type=at_least(1), default=25, metavar="FRAMES", help="register every such frame (default: 25)"
+    )
+    video.add_argument(
+        "--smooth",
+        type=at_least(0),
+        default=50,
+        metavar="FRAMES",
+        help="standard deviation of the smoothing of transforms over time (default: 50)",
+    )
     parser.add_argument("--segmenter", type=Path, help="mode Seg: BiSeNet weights, ours or SeAFusion's .pth")
     parser.add_argument(
         "--seg_input", choices=tuple(CAPTIONS), help="mode Seg: what to segment (default: the aligned pair fused)"
     )
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder for the results (default: results)")
     parser.add_argument("--save_dir", type=Path, action=renamed("--out"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--sheets",
+        type=sheet_count,
+        nargs="?",
+        const=math.inf,
+        metavar="all|N|none",
+        help="draw sheets of all pairs (the default), of the first N, or none; of videos: also OUT/sheets.mp4",
+    )
     parser.add_argument("--save_flow", action="store_true", help="also write OUT/flow/NAME.npz")
     parser.add_argument(
         "--protocols",
@@ -140,8 +184,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     check_data_options(parser, args)
     if not (0 < args.scale[0] <= args.scale[1] and 0 <= args.rotation <= 180):
         parser.error("--scale takes two numbers above 0, the smaller first; --rotation one from 0 to 180")
-    if args.transform is not None and args.mode not in ("Reg", "Reg&Fusion"):
-        parser.error("--transform goes with the modes Reg and Reg&Fusion")
+    if args.mode not in ("Reg", "Reg&Fusion"):
+        for option in ("transform", "calibrate", "rig", "set_rig", "save_thermal"):
+            if getattr(args, option):
+                parser.error(f"--{option} goes with the modes Reg and Reg&Fusion")
+    if sum(given is not None for given in (args.transform, args.calibrate, args.rig)) > 1:
+        parser.error("give one of --transform, --calibrate and --rig")
+    if args.rig_only and args.rig is None:
+        parser.error("--rig_only goes with --rig")
+    if args.calibrate is not None and not REGISTRARS[args.registrar].decides:
+        parser.error(f"--calibrate needs a registrar that judges its answers; {args.registrar} does not")
+    if args.frame == "ir" and (args.mode not in ("Reg", "Reg&Fusion") or args.metrics):
+        parser.error("--frame ir goes with the modes Reg and Reg&Fusion, without --metrics")
+    if args.rig_only:
+        args.transform, args.rig = args.rig, None
     if args.mode != "Seg":
         for option in ("segmenter", "seg_input", "label"):
             if getattr(args, option) is not None:
@@ -163,7 +219,8 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
     if args.precision == "bfloat16":
         warn_of_slow_bfloat16(device, "--precision float32")
     fuses = args.seg_input == "fused" if args.mode == "Seg" else args.mode != "Reg"
-    registers = args.mode in ("Reg", "Reg&Fusion") and args.transform is None
+    fuses = fuses and args.calibrate is None
+    registers = args.mode in ("Reg", "Reg&Fusion") and args.transform is None and args.rig is None
     needs_network = fuses or (registers and REGISTRARS[args.registrar].uses_network)
     model = load_model(args.checkpoint) if needs_network else None
     return Pipeline(
@@ -176,102 +233,8 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
         args.search,
         tuple(args.scale),
         args.rotation,
+        None if args.rig is None else Transform.load(args.rig),
     )
-
-
-@dataclass
-class Processed:
-    """The results of one pair, on the CPU; ``ir`` is the IR image of it that was used."""
-
-    pair: Pair
-    ir: Tensor  # (C, h, w)
-    registration: Registration | None = None  # a batch of one
-    fused: Tensor | None = None  # (3, H, W)
-    classes: Tensor | None = None  # (H, W)
-
-    @property
-    def missing(self) -> Tensor | None:
-        """The pixels ``(1, h, w)`` bool of ``ir`` that have no value; None if there are none."""
-        return self.pair.missing if self.pair.ir_warp is None else None
-
-    @property
-    def refused(self) -> bool:
-        """True if the registrar does not trust its answer."""
-        decided = self.registration is not None and self.registration.accepted is not None
-        return decided and not bool(self.registration.accepted[0])
-
-
-@torch.inference_mode()
-def process(pipeline: Pipeline, pair: Pair, args: argparse.Namespace) -> Processed:
-    """Run the mode on one pair. The modes Fusion and Seg take it as aligned but for the resolution."""
-    aligned = args.mode in ("Fusion", "Seg")
-    pair = pair.in_vi_frame() if aligned else pair
-    processed = Processed(pair, pair.ir if aligned or pair.ir_warp is None else pair.ir_warp)
-    ir, vi = processed.ir[None].to(pipeline.device), pair.vi[None].to(pipeline.device)
-    missing = None if processed.missing is None else processed.missing[None].to(pipeline.device)
-    if aligned:
-        if args.mode == "Fusion" or args.seg_input == "fused":
-            processed.fused = pipeline.fuse(ir, vi, missing)[0].cpu()
-        return processed
-    if args.transform is None:
-        registration = pipeline.register(ir, vi, missing)
-    else:
-        path = args.transform / f"{pair.name}.json" if args.transform.is_dir() else args.transform
-        if not path.is_file():
-            raise UserError(f"{path}: no such transform; --transform FILE applies one map to all pairs")
-        registration = registered_by(ir, [Transform.load(path)])
-        registration = registration if missing is None else registration.without(missing)
-    processed.registration = registration.cpu()
-    if args.mode == "Reg&Fusion" and (args.keep_refused or not processed.refused):
-        processed.fused = pipeline.fuse_registered(ir, vi, registration).fused[0].cpu()
-    return processed
-
-
-def segmented(processed: Processed, seg_input: str) -> Tensor:
-    """Return the image ``(1 or 3, H, W)`` that mode Seg segments."""
-    return {"fused": processed.fused, "vi": processed.pair.vi, "ir": luminance(processed.ir[None])[0]}[seg_input]
-
-
-def save(out: Path, name: str, processed: Processed, args: argparse.Namespace, num_classes: int) -> None:
-    """Write what :func:`process` made of one pair, and a sheet that shows it at a glance.
-
-    Of a refused pair only the transform and the sheet are written, and images of an earlier run are removed.
-    """
-    size = processed.pair.vi.shape[-2:]
-    ir = processed.ir if processed.missing is None else processed.ir.masked_fill(processed.missing, 0)
-    ir = ir if ir.shape[-2:] == size else resize(ir[None], size)[0]
-    pictures = Pictures(processed.pair.vi, ir, fused=processed.fused, classes=processed.classes)
-    images = {"fused": processed.fused}
-    if processed.registration is not None:
-        registered, flow, valid = (
-            getattr(processed.registration, part)[0] for part in ("registered", "flow_ir2vi", "valid")
-        )
-        images["registered"] = registered if args.keep_refused or not processed.refused else None
-        if processed.registration.transforms is not None:
-            processed.registration.transforms[0].save(out / "transform" / f"{name}.json")
-        grid = pixel_grid(*flow.shape[-2:], like=flow)[0]
-        positions = flow + grid
-        if args.save_flow:
-            arrays = {"flow_ir2vi": flow.numpy(), "valid": valid.numpy(), "map_vi2ir": positions.numpy()}
-            write_file(out / "flow" / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
-        # A sheet shows IR's frame fitted to VI's, and the flow between those.
-        ratio = flow.new_tensor([size[1] / processed.ir.shape[-1], size[0] / processed.ir.shape[-2]]).view(2, 1, 1)
-        pictures.registered, pictures.flow_ir2vi = registered, (positions + 0.5) * ratio - 0.5 - grid
-        if processed.registration.accepted is not None:
-            verdict = "REFUSED" if processed.refused else "accepted"
-            pictures.verdict = f"{verdict}, confidence {processed.registration.confidence.item():.2f}"
-    for kind, image in images.items():
-        path = out / kind / f"{name}.png"
-        if image is not None:
-            write_image(path, image)
-        elif processed.refused:
-            path.unlink(missing_ok=True)
-    if processed.pair.ir_warp is not None:
-        pictures.aligned = processed.pair.ir
-    if processed.classes is not None:
-        pictures.label = processed.pair.label
-        write_class_map(out / "seg" / f"{name}.png", processed.classes)
-    write_image(out / "sheets" / f"{name}.png", pair_sheet(pictures, args.seg_input, num_classes))
 
 
 def report(summary: dict, out: Path) -> None:
@@ -292,6 +255,48 @@ def report(summary: dict, out: Path) -> None:
         print(statement if count == summary["pairs"] else f"{statement} ({count} pairs)")
 
 
+def report_rig(summary: dict, failures: list[str], args: argparse.Namespace) -> None:
+    """Print the result of --calibrate; raises UserError for the pairs that could not be read."""
+    spread = summary["spread_px"]
+    print(f"{args.calibrate}: from {summary['used']} of {summary['pairs']} pairs, {summary['agree']} of which agree")
+    print(f"single pairs lie {spread['median']:.1f} px (median), {spread['largest']:.1f} px at most, from it")
+    print(f"see {args.out}/rig.png")
+    if failures:
+        raise UserError("\nerror: ".join(failures))
+
+
+def run_video(pipeline: Pipeline, args: argparse.Namespace) -> dict:
+    """Register and fuse two videos; returns the summary."""
+    for option in ("metrics", "calibrate", "set_rig", "save_thermal", "save_flow", "segmenter"):
+        if getattr(args, option):
+            raise UserError(f"--{option} is for images, not for videos")
+    if args.frame == "ir":
+        raise UserError("--frame ir is for images, not for videos")
+    for path, partner in ((args.ir, args.vi), (args.vi, args.ir)):
+        if not is_video(path):
+            problem = f"no video, but its partner {partner} is one" if path.exists() else "no such file"
+            raise UserError(f"{path}: {problem}")
+    transform = None if args.transform is None else Transform.load(args.transform)
+    check_writable(args.out)
+    videos = VideoPair(args.ir, args.vi, args.offset, args.limit, reading(args))
+    sheets = bool(args.sheets)
+    return fuse_video(pipeline, videos, args.out, args.mode, transform, args.key_every, args.smooth, sheets)
+
+
+def report_video(summary: dict, out: Path) -> None:
+    """Print the final report of a video."""
+    keys = f", {summary['accepted']} of {summary['key_frames']} key frames accepted" if "key_frames" in summary else ""
+    print(f"{summary['frames']} frames, {summary['frames_per_second']:.2f} a second{keys}; results in {out}/")
+    if changes := summary.get("transform_change_px"):
+        before, after = changes["before_smoothing"], changes["after_smoothing"]
+        print(
+            f"change of the map from frame to frame, px: mean {before['mean']:.3f} -> {after['mean']:.3f}, largest "
+            f"{before['largest']:.2f} -> {after['largest']:.2f} (before -> after smoothing)"
+        )
+    if changes := summary.get("image_change_levels"):
+        print(f"change of the image, levels of 255: visible {changes['vi']:.2f}, fused {changes['fused']:.2f}")
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     metrics = metric_names(args.metrics) if args.metrics else ()
@@ -299,52 +304,59 @@ def main(argv: list[str] | None = None) -> None:
     pipeline = load_pipeline(args)
     segmenter = load_segmenter(args.segmenter).to(pipeline.device) if args.mode == "Seg" else None
     num_classes = len(CLASSES) if segmenter is None else segmenter.architecture["num_classes"]
+    if args.ir is not None and (is_video(args.ir) or is_video(args.vi)):
+        return report_video(run_video(pipeline, args), args.out)
+    args.sheets = math.inf if args.sheets is None else args.sheets
     pairs = open_pairs(args, num_classes, labels=args.mode == "Seg")
     pairs = pairs.subset(pairs.names[: args.limit])
     if metrics and pairs.has_vi_to_ir:
         raise UserError(
             "--metrics: the images of two unlike cameras are not aligned, there is nothing to score by; leave it out"
         )
+    if args.set_rig is not None:
+        pairs = CalibratedPairs(pairs, args.set_rig)
     check_writable(args.out)
+    if args.calibrate is not None:
+        return report_rig(*calibrate(pairs, pipeline.register, args.calibrate, args.out), args)
 
+    def compute(pair: Pair) -> Processed:
+        start = time.perf_counter()
+        processed = process(pipeline, pair, task)
+        if segmenter is not None:
+            processed.num_classes = num_classes
+            processed.classes = segment(segmenter, segmented(processed, task.seg_input))
+        processed.seconds = time.perf_counter() - start
+        if processed.registration is not None:
+            processed.scores = score(processed.pair, processed.registration, pipeline.register, args.protocols)
+        return processed
+
+    task = Task(**{field.name: getattr(args, field.name) for field in fields(Task)})
     rows, scores, matrices, failures = [], [], [], []
-    bar = tqdm(pairs.names, unit="pair", disable=None)
+    bar = tqdm(process_all(pairs, compute, task, failures), total=len(pairs), unit="pair", disable=None)
     notes, statements = Notes(lambda line: bar.write(line, file=sys.stderr)), Counter()
-    for index, name in enumerate(bar):
-        try:
-            pair = pairs[index]
-            notes.tell(name, pair.notes)
-            start = time.perf_counter()
-            processed = process(pipeline, pair, args)
-            if segmenter is not None:
-                processed.classes = segment(segmenter, segmented(processed, args.seg_input))
-            seconds = time.perf_counter() - start
-            save(args.out, name, processed, args, num_classes)
-            if segmenter is not None and pair.label is not None:
-                matrices.append(confusion_matrix(processed.classes, pair.label, num_classes))
-            row = {"name": name}
-            if pair.infrared is not None:
-                statements[pair.infrared.statement] += 1
-                row |= dict(zip(("ir_low", "ir_high"), pair.infrared.range))
-            if processed.registration is not None:
-                scores.append(score(processed.pair, processed.registration, pipeline.register, args.protocols))
-                row |= as_columns(scores[-1])
-                if processed.registration.accepted is not None:
-                    confidence = processed.registration.confidence.item()
-                    row |= {"accepted": int(not processed.refused), "confidence": confidence}
-            if processed.refused:
-                bar.write(
-                    f"{name}: refused, confidence {row['confidence']:.2f}; if both images show one scene, try a wider "
-                    "--scale or --rotation; the sheet shows what was found, --keep_refused writes it",
-                    file=sys.stderr,
-                )
-        except MissingPackage:
-            raise
-        except (UserError, ValueError) as error:
-            failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
-            continue
-        rows.append(row | {"seconds": seconds})
-        bar.set_postfix_str(f"{seconds:.2f} s/pair")
+    for processed in bar:
+        pair = processed.pair
+        notes.tell(pair.name, pair.notes)
+        row = {"name": pair.name}
+        if pair.infrared is not None:
+            statements[pair.infrared.statement] += 1
+            row |= dict(zip(("ir_low", "ir_high"), pair.infrared.range))
+        if processed.classes is not None and pair.label is not None:
+            matrices.append(confusion_matrix(processed.classes, pair.label, num_classes))
+        if processed.registration is not None:
+            scores.append(processed.scores)
+            row |= as_columns(processed.scores)
+            if processed.registration.accepted is not None:
+                confidence = processed.registration.confidence.item()
+                row |= {"accepted": int(not processed.refused), "confidence": confidence}
+        if processed.refused:
+            bar.write(
+                f"{pair.name}: refused, confidence {row['confidence']:.2f}; if both images show one scene, try a wider "
+                "--scale or --rotation; the sheet shows what was found, --keep_refused writes it",
+                file=sys.stderr,
+            )
+        rows.append(row | {"seconds": processed.seconds})
+        bar.set_postfix_str(f"{processed.seconds:.2f} s/pair")
 
     notes.close()
     if rows:

@@ -1,6 +1,7 @@
 """Types of command-line arguments; argparse prints the errors they raise."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 
@@ -14,6 +15,14 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def sheet_count(text: str) -> float:
+    """Parse ``all``, ``none`` or a whole number (the type of ``--sheets``)."""
+    named = {"all": math.inf, "none": 0}
+    if text not in named and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: write all, none or a number")
+    return named[text] if text in named else int(text)
 
 
 def renamed(new: str) -> type[argparse.Action]:

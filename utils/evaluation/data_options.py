@@ -19,8 +19,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data_root", type=Path, help="holds NAME/test/{ir,vi,...}, the authors' test/NAME/ or NAME/truth.json"
     )
-    parser.add_argument("--ir", type=Path, help="an infrared image, or a folder of them")
-    parser.add_argument("--vi", type=Path, help="a visible image, or a folder of them")
+    parser.add_argument("--ir", type=Path, help="an infrared image, a folder of them, or a video")
+    parser.add_argument("--vi", type=Path, help="a visible image, a folder of them, or a video")
     parser.add_argument("--label", type=Path, help="class maps (8-bit PNG) of --vi, for segmentation")
     parser.add_argument(
         "--pairs",
@@ -43,7 +43,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         type=stretch_argument,
         default="pair",
         metavar="pair|set|LOW,HIGH",
-        help="IR values that become black and white: percentiles of each image, of the set, or given (default: pair)",
+        help="IR values that become black and white: percentiles of each image, of the set, or given (default: pair; a "
+        "video has one for all its frames)",
     )
     parser.add_argument(
         "--polarity", choices=POLARITIES, default="auto", help="of IR pictures; black hot is inverted (default: auto)"
@@ -69,6 +70,11 @@ def check_data_options(parser: argparse.ArgumentParser, args: argparse.Namespace
                 parser.error(f"--{option} goes with --ir and --vi, or --pairs")
 
 
+def reading(args: argparse.Namespace) -> Reading:
+    """Return how the options say that IR files are read."""
+    return Reading(args.page, args.thermal_colours, args.stretch, args.polarity)
+
+
 def open_pairs(args: argparse.Namespace, num_classes: int, labels: bool) -> PairSet:
     """Open the pairs that the options name, or the embedded sample without options.
 
@@ -84,7 +90,7 @@ def open_pairs(args: argparse.Namespace, num_classes: int, labels: bool) -> Pair
         args.vi,
         label=args.label,
         num_classes=num_classes,
-        reading=Reading(args.page, args.thermal_colours, args.stretch, args.polarity),
+        reading=reading(args),
         recursive=args.recursive,
         pairs=args.pairs,
         complete=False,

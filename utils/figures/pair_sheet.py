@@ -78,6 +78,22 @@ def pair_sheet(pictures: Pictures, segmented: str | None = None, num_classes: in
     return class_sheet(CAPTIONS[segmented], image, pictures.classes, pictures.label, num_classes, panels)
 
 
+def ir_frame_sheet(ir: Tensor, vi: Tensor, registered: Tensor, fused: Tensor | None, verdict: str = "") -> Tensor:
+    """Draw the sheet of a pair on IR's frame: ``ir`` ``(1 or 3, H, W)``, ``vi`` as given in that frame, and the
+    ``registered`` VI; returns ``(3, H', W')``.
+    """
+    panels = {"infrared (IR)": ir, "visible (VI) as given": vi}
+    panels[f"VI registered ({verdict})" if verdict else "VI registered"] = registered
+    panels["before: IR gradients on VI"] = gradient_overlay(ir, vi)
+    panels["after: IR gradients on VI"] = gradient_overlay(ir, registered)
+    panels["checkerboard of IR and registered VI"] = checkerboard(ir, registered)
+    if fused is not None:
+        panels[CAPTIONS["fused"]] = fused
+    scale = min(1.0, PANEL_SIDE / max(ir.shape[-2:]))
+    size = [max(1, round(side * scale)) for side in ir.shape[-2:]]
+    return sheet({caption: _reduce(panel, size) for caption, panel in panels.items()})
+
+
 def class_sheet(
     caption: str,
     image: Tensor,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.files.decode import decode, read_file
+from utils.files.decode import Pixels, decode, read_file
 from utils.files.false_colour import to_scalar
 from utils.files.no_data import missing_pixels
 from utils.files.radiometric import read_radiometric
