@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from datasets.paired import Pair
 from models import Pipeline
 from models.registration import Transform
 from models.registration.averaging import anchors, distance
@@ -125,9 +126,10 @@ class KeyFrames:
 
 
 class Warper:
-    """Registers IR frames by a transform, whose map is computed only when it changes."""
+    """Registers IR frames by a transform, on a ``device``; its map is computed only when it changes."""
 
-    def __init__(self):
+    def __init__(self, device: torch.device):
+        self.device = device
         self._transform: Transform | None = None
 
     def __call__(self, transform: Transform, infrared: Infrared, vi: Tensor) -> Registration:
@@ -135,10 +137,12 @@ class Warper:
         ir = infrared.image
         check_sizes(transform, ir, vi)
         if transform is not self._transform:
-            positions = transform.map_vi2ir()[None]
+            positions = transform.map_vi2ir()[None].to(self.device)
             self._transform, self._flow = transform, positions - pixel_grid(*positions.shape[-2:], like=positions)
-        registration = Registration.by_flow(ir[None], self._flow)
-        return registration if infrared.missing is None else registration.without(infrared.missing[None])
+        registration = Registration.by_flow(ir[None].to(self.device), self._flow)
+        if infrared.missing is None:
+            return registration
+        return registration.without(infrared.missing[None].to(self.device))
 
 
 @torch.inference_mode()
@@ -160,7 +164,7 @@ def fuse_video(
     ``smooth`` frames. In mode Fusion the videos are taken as aligned but for the resolution. An error or Ctrl-C leaves
     the frames so far, in files that play. Raises UserError if no key frame is accepted, or for what cannot be read.
     """
-    keys, flicker, warper = KeyFrames(pipeline, videos, every), Flicker(), Warper()
+    keys, flicker, warper = KeyFrames(pipeline, videos, every), Flicker(), Warper(pipeline.device)
     smoother = Smoother([(0.0, transform)] if transform is not None else keys, smooth)
     rate, start = videos.open()[1].rate, clock.perf_counter()
     summary: dict = {}
@@ -171,21 +175,18 @@ def fuse_video(
             for number, (time, infrared, vi) in enumerate(
                 tqdm(images, unit="frame", total=videos.count(), disable=None)
             ):
-                smoothed, fused, ir = None, None, infrared.image
-                statement = infrared.statement
+                smoothed, statement = None, infrared.statement
                 if mode == "Fusion":
-                    registered = resize(ir[None], vi.shape[-2:])[0]
-                    fused = pipeline.fuse(registered[None], vi[None])[0].cpu()
+                    pair = Pair(videos.vi.name, infrared.image, vi, missing=infrared.missing).in_vi_frame()
+                    missing = None if pair.missing is None else pair.missing[None]
+                    registered, fused = pair.ir, pipeline.fuse(pair.ir[None], vi[None], missing)[0].cpu()
                 else:
                     smoothed = smoother.at(number)
                     if smoothed is None:
                         raise UserError(f"{videos.vi}: no key frame was accepted; try another --scale or --rotation")
-                    registration = warper(smoothed, infrared, vi)
-                    registered = registration.registered[0]
                     if transform is None and number % every == 0:
                         smoothed.save(out / "transform" / f"{number:06d}.json")
-                if mode == "Reg&Fusion":
-                    fused = pipeline.fuse_registered(ir[None], vi[None], registration).fused[0].cpu()
+                    registered, fused = _registered(pipeline, warper(smoothed, infrared, vi), infrared.image, vi, mode)
                 written.write(registered if fused is None else fused, time)
                 if sheets:
                     beside.write(_side_by_side(vi, registered, fused), time)
@@ -200,7 +201,17 @@ def fuse_video(
                 write_csv(out / "key_frames.csv", keys.rows)
             summary |= flicker.summary()
             write_json(out / "summary.json", summary)
+    if not summary:
+        raise UserError(f"{videos.vi}: none of its frames has one in {videos.ir}; check --offset")
     return summary
+
+
+def _registered(
+    pipeline: Pipeline, registration: Registration, ir: Tensor, vi: Tensor, mode: str
+) -> tuple[Tensor, Tensor | None]:
+    """Return the registered and, unless the mode is Reg, the fused frame of a ``registration``, on the CPU."""
+    fused = None if mode == "Reg" else pipeline.fuse_registered(ir[None], vi[None], registration).fused[0].cpu()
+    return registration.registered[0].cpu(), fused
 
 
 def _side_by_side(vi: Tensor, registered: Tensor, fused: Tensor | None) -> Tensor:

@@ -78,7 +78,7 @@ def test_a_fixed_transform_needs_no_key_frames_and_fuses(videos, tmp_path):
 def test_ctrl_c_leaves_the_frames_so_far(videos, tmp_path, monkeypatch):
     pipeline, calls = Pipeline(SuperFusion(), "none"), []
 
-    def interrupted(ir, vi):
+    def interrupted(ir, vi, missing):
         calls.append(ir)
         if len(calls) == 5:
             raise KeyboardInterrupt
@@ -97,6 +97,11 @@ def test_no_accepted_key_frame_is_an_error(videos, tmp_path):
             Pipeline(None, "structural", search="narrow"), VideoPair(videos.ir, _noise(tmp_path)), tmp_path / "o"
         )
     assert not list((tmp_path / "o").glob("*.mp4"))
+
+
+def test_an_offset_beyond_the_videos_is_named(videos, tmp_path):
+    with pytest.raises(UserError, match="none of its frames has one in .*ir.mp4; check --offset"):
+        fuse_video(Pipeline(None, "none"), VideoPair(videos.ir, videos.vi, offset=50), tmp_path, "Reg", drifted(0))
 
 
 def _noise(folder):
