@@ -9,6 +9,7 @@ python test.py --ir thermal/ --vi visible/ --transform out/transform    by maps 
 python test.py --ir thermal/ --vi visible/ --calibrate rig.json  one map for all pairs of two fixed cameras
 python test.py --ir thermal/ --vi visible/ --rig rig.json        by that map, refined for each pair
 python test.py --ir thermal.mp4 --vi visible.mp4                 two videos
+accelerate launch test.py ...                                    a folder shared among processes, GPUs, machines
 
 A pair whose registration is not to be trusted is refused: a line says so, and no registered and no fused image is
 written (--keep_refused writes them). Exit code: 0; 2 for bad input; 3 if every pair was refused.
@@ -19,10 +20,8 @@ import math
 import os
 import sys
 import time
-from collections import Counter
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -40,19 +39,19 @@ from utils.classes import CLASSES
 from utils.device import pick_device, warn_of_slow_bfloat16
 from utils.errors import UserError, run
 from utils.evaluation.data_options import add_data_options, check_data_options, open_pairs, reading
-from utils.evaluation.protocols import PROTOCOLS, as_columns, registration_summary, score
+from utils.evaluation.protocols import PROTOCOLS, score
 from utils.evaluation.result_folders import open_results
 from utils.evaluation.scoring import metric_names, score_methods
-from utils.evaluation.segmentation import iou_scores, segment
+from utils.evaluation.segmentation import segment
 from utils.figures.pair_sheet import CAPTIONS
-from utils.files.results import means, write_csv, write_json
 from utils.files.video import is_video
 from utils.files.writing import check_writable
-from utils.jobs.pairs import FRAMES, Processed, Task, process, process_all, segmented
+from utils.jobs.pairs import FRAMES, Processed, Task, process, process_all, save, segmented
+from utils.jobs.records import Record, read_records, summarise
 from utils.jobs.rigs import calibrate
+from utils.jobs.sharing import Share
 from utils.jobs.video import VideoPair, fuse_video
 from utils.memory import keep_freed_memory
-from utils.metrics.segmentation import confusion_matrix
 from utils.notes import Notes
 
 # The scores of each protocol that the final report prints; errors are in pixels, "cameras" at a VI width of 640.
@@ -62,6 +61,9 @@ REPORTED = {
     "cameras": ("median_640", "within_5px", "within_10px", "AUC_10px"),
     "alignment": ("align_MI", "align_NCC"),
 }
+
+# Options that change no result of a pair: --skip_done takes pairs that were done with others of these.
+NOT_IN_RESULTS = ("out", "sheets", "skip_done", "limit", "device", "metrics", "compile", "pairs", "recursive")
 
 # The outputs of each mode that evaluate.py can score.
 WRITTEN = {"Reg": ("registered",), "Fusion": ("fused",), "Reg&Fusion": ("fused", "registered"), "Seg": ("fused",)}
@@ -116,6 +118,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="RIG.json",
         help="test sets: what maps VI to the aligned IR, where the set's own pairs are not quite aligned",
+    )
+    parser.add_argument(
+        "--skip_done", action="store_true", help="leave out pairs that an earlier run of the same options has done"
     )
     parser.add_argument(
         "--frame", choices=FRAMES, default="vi", help="on whose frame the results lie; ir: VI is warped, IR untouched"
@@ -301,10 +306,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     metrics = metric_names(args.metrics) if args.metrics else ()
     keep_freed_memory()
+    share = Share(pick_device(args.device))
     pipeline = load_pipeline(args)
     segmenter = load_segmenter(args.segmenter).to(pipeline.device) if args.mode == "Seg" else None
     num_classes = len(CLASSES) if segmenter is None else segmenter.architecture["num_classes"]
-    if args.ir is not None and (is_video(args.ir) or is_video(args.vi)):
+    videos = args.ir is not None and (is_video(args.ir) or is_video(args.vi))
+    if share.count > 1 and (videos or args.calibrate is not None):
+        raise UserError("several processes share a folder of pairs; start a video or --calibrate with python test.py")
+    if videos:
         return report_video(run_video(pipeline, args), args.out)
     args.sheets = math.inf if args.sheets is None else args.sheets
     pairs = open_pairs(args, num_classes, labels=args.mode == "Seg")
@@ -315,7 +324,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     if args.set_rig is not None:
         pairs = CalibratedPairs(pairs, args.set_rig)
-    check_writable(args.out)
+    if share.main:
+        check_writable(args.out)
     if args.calibrate is not None:
         return report_rig(*calibrate(pairs, pipeline.register, args.calibrate, args.out), args)
 
@@ -330,50 +340,39 @@ def main(argv: list[str] | None = None) -> None:
             processed.scores = score(processed.pair, processed.registration, pipeline.register, args.protocols)
         return processed
 
+    def write(processed: Processed, number: int) -> None:
+        save(processed, task, number)
+        records.append(Record.of(processed, options))
+        records[-1].write(args.out)
+
     task = Task(**{field.name: getattr(args, field.name) for field in fields(Task)})
-    rows, scores, matrices, failures = [], [], [], []
-    bar = tqdm(process_all(pairs, compute, task, failures), total=len(pairs), unit="pair", disable=None)
-    notes, statements = Notes(lambda line: bar.write(line, file=sys.stderr)), Counter()
+    options = {name: str(value) for name, value in vars(args).items() if name not in NOT_IN_RESULTS}
+    done = read_records(pairs.names, args.out, options) if args.skip_done else []
+    share.wait()  # until all have read, before one writes
+    left = share.of([name for name in pairs.names if name not in {record.name for record in done}])
+    records, failures = share.of(done), []
+    bar = tqdm(process_all(pairs.subset(left), compute, write, failures), total=len(left), unit="pair", disable=None)
+    notes = Notes(lambda line: bar.write(line, file=sys.stderr))
     for processed in bar:
-        pair = processed.pair
-        notes.tell(pair.name, pair.notes)
-        row = {"name": pair.name}
-        if pair.infrared is not None:
-            statements[pair.infrared.statement] += 1
-            row |= dict(zip(("ir_low", "ir_high"), pair.infrared.range))
-        if processed.classes is not None and pair.label is not None:
-            matrices.append(confusion_matrix(processed.classes, pair.label, num_classes))
-        if processed.registration is not None:
-            scores.append(processed.scores)
-            row |= as_columns(processed.scores)
-            if processed.registration.accepted is not None:
-                confidence = processed.registration.confidence.item()
-                row |= {"accepted": int(not processed.refused), "confidence": confidence}
+        notes.tell(processed.pair.name, processed.pair.notes)
         if processed.refused:
+            confidence = processed.registration.confidence.item()
             bar.write(
-                f"{pair.name}: refused, confidence {row['confidence']:.2f}; if both images show one scene, try a wider "
-                "--scale or --rotation; the sheet shows what was found, --keep_refused writes it",
+                f"{processed.pair.name}: refused, confidence {confidence:.2f}; if both images show one scene, try a "
+                "wider --scale or --rotation; the sheet shows what was found, --keep_refused writes it",
                 file=sys.stderr,
             )
-        rows.append(row | {"seconds": processed.seconds})
         bar.set_postfix_str(f"{processed.seconds:.2f} s/pair")
-
     notes.close()
-    if rows:
-        summary: dict[str, Any] = {"pairs": len(rows), "seconds_per_pair": means(rows, ["seconds"])["seconds"]}
-        summary["infrared"] = dict(statements)
-        decided = [row["accepted"] for row in rows if "accepted" in row]
-        if decided:
-            summary |= {"accepted": sum(decided), "refused": len(decided) - sum(decided)}
-        summary |= registration_summary(scores, [bool(accepted) for accepted in decided] or None)
-        if matrices:
-            summary["segmentation"] = iou_scores(matrices)
-            classes = [{"class": name, "IoU": value} for name, value in summary["segmentation"].items()]
-            write_csv(args.out / "segmentation.csv", classes)
-        write_csv(args.out / "per_image.csv", rows)
-        write_json(args.out / "summary.json", summary)
-        report(summary, args.out)
-    written_pairs = [row["name"] for row in rows if args.keep_refused or row.get("accepted", 1)]
+
+    records, failures = share.gather(records), share.gather(failures)
+    if not share.main:
+        return
+    order = {name: number for number, name in enumerate(pairs.names)}
+    records.sort(key=lambda record: order[record.name])
+    if records:
+        report(summarise(records, args.out), args.out)
+    written_pairs = [record.name for record in records if args.keep_refused or record.accepted]
     if written_pairs and metrics:
         pairs = pairs.subset(written_pairs)
         written = WRITTEN[args.mode] + (("flow",) if args.save_flow and "registered" in WRITTEN[args.mode] else ())
@@ -381,7 +380,7 @@ def main(argv: list[str] | None = None) -> None:
         failures += score_methods(pairs, [results], metrics, args.out / "scores", os.cpu_count())
     if failures:
         raise UserError("\nerror: ".join(failures))
-    if rows and not any(row.get("accepted", 1) for row in rows):
+    if records and not any(record.accepted for record in records):
         sys.exit(3)
 
 

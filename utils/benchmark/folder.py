@@ -46,7 +46,7 @@ def one_by_one(pipeline: Pipeline, pairs: PairedFolders, task: Task) -> dict[str
         read = time.perf_counter()
         processed = process(pipeline, pair, task)
         computed = time.perf_counter()
-        save(processed, task, task.sheets > 0)
+        save(processed, task)
         written = time.perf_counter()
         for step, taken in zip(STEPS, (read - start, computed - read, written - computed)):
             seconds[step] += taken
@@ -56,8 +56,10 @@ def one_by_one(pipeline: Pipeline, pairs: PairedFolders, task: Task) -> dict[str
 def overlapped(pipeline: Pipeline, pairs: PairedFolders, task: Task) -> float:
     """Do the same as ``test.py`` does it; returns the seconds from the first file to the last."""
     start, failures = time.perf_counter(), []
-    done = sum(1 for _ in process_all(pairs, lambda pair: process(pipeline, pair, task), task, failures))
-    assert done == len(pairs) and not failures, failures
+    results = process_all(
+        pairs, lambda pair: process(pipeline, pair, task), lambda made, number: save(made, task, number), failures
+    )
+    assert sum(1 for _ in results) == len(pairs) and not failures, failures
     return time.perf_counter() - start
 
 

@@ -83,12 +83,15 @@ class Processed:
 
 
 def process_all(
-    pairs: PairSet, compute: Callable[[Pair], "Processed"], task: Task, failures: list[str]
+    pairs: PairSet,
+    compute: Callable[[Pair], "Processed"],
+    write: Callable[["Processed", int], object],
+    failures: list[str],
 ) -> Iterator["Processed"]:
     """Yield what ``compute`` makes of each pair, in order.
 
-    Meanwhile one thread reads the next pairs and another one writes those before. Of a pair that cannot be read,
-    computed or written there is a line in ``failures`` at the end.
+    Meanwhile one thread reads the next pairs and another one writes those before, by ``write(processed, number)``, in
+    order. Of a pair that cannot be read, computed or written there is a line in ``failures`` at the end.
     """
     writing: list[Future] = []
     with Behind() as behind:
@@ -100,7 +103,7 @@ def process_all(
             except (UserError, ValueError) as error:
                 failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
                 continue
-            writing.append(behind(save, processed, task, len(writing) < task.sheets))
+            writing.append(behind(write, processed, len(writing)))
             yield processed
     failures += [str(future.exception()) for future in writing if future.exception()]
 
@@ -162,8 +165,9 @@ def segmented(processed: Processed, seg_input: str) -> Tensor:
     return {"fused": processed.fused, "vi": processed.pair.vi, "ir": luminance(processed.ir[None])[0]}[seg_input]
 
 
-def save(processed: Processed, task: Task, sheet: bool = True) -> None:
-    """Write what :func:`process` made of one pair, and with ``sheet`` a sheet that shows it at a glance.
+def save(processed: Processed, task: Task, number: int = 0) -> None:
+    """Write what :func:`process` made of one pair, the ``number``-th, and if the task has a sheet for it, a sheet that
+    shows it at a glance.
 
     Of a refused pair only the transform and the sheet are written, and images of an earlier run are removed.
     """
@@ -191,7 +195,7 @@ def save(processed: Processed, task: Task, sheet: bool = True) -> None:
             path.unlink(missing_ok=True)
     if processed.classes is not None:
         write_class_map(out / "seg" / f"{name}.png", processed.classes)
-    if sheet:
+    if number < task.sheets:
         write_image(out / "sheets" / f"{name}.png", _sheet(processed, task))
 
 
