@@ -1,4 +1,4 @@
-"""A folder done while it is read and written gives the files of one pair after the other; failures are told, no more."""
+"""A folder done while others are read and written gives the same files; failures are told, and stop nothing."""
 
 from dataclasses import replace
 
