@@ -8,7 +8,8 @@ import torch
 import export
 import test as test_script
 from models import Pipeline, SuperFusion, load_model
-from models.registration import REGISTRARS
+from models.registration import REGISTRARS, Transform
+from models.registration.registry import registered
 from models.weights import save_checkpoint
 from utils.errors import UserError
 from utils.files.images import read_image
@@ -123,3 +124,22 @@ def test_pixels_without_a_value_are_missing_and_never_spread(files, tmp_path):
     assert hole[2:10].all(dim=0).nonzero().squeeze().tolist() == list(range(9, 22)) and not hole[0].any()
     assert (result.registered[0, 0, 18:30, 30:60][hole] == 0).all()
     assert torch.equal(result.fused[..., 20:28, 40:52], read_image(files[1])[None][..., 20:28, 40:52])
+
+
+def test_a_pair_is_fused_on_irs_frame():
+    """VI shows the left half of IR's frame: there the result is fused, on the right it is IR."""
+    torch.manual_seed(0)
+    pipeline = Pipeline(SuperFusion(), "none")
+    ir, vi = torch.rand(1, 1, 64, 96), torch.rand(1, 3, 64, 64)
+    matrix = torch.tensor([[0.75, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+    transform = Transform(matrix, (64, 64), (96, 64))
+    reverse = pipeline.reverse(vi, registered(ir, [transform]))
+    assert reverse.registered.shape == (1, 3, 64, 96)
+    assert torch.equal(reverse.valid[0, 0].bool(), (torch.arange(96) <= 63 * 0.75).expand(64, -1))
+    assert (
+        reverse.registered[..., 3::3][..., :15] - vi[..., 4::4]
+    ).abs().max() < 1e-4  # every 3rd pixel of IR is a 4th
+    fused = pipeline.fuse_on_ir(ir, vi, reverse)
+    assert torch.equal(fused[..., 48:], ir[..., 48:].expand(-1, 3, -1, -1))
+    inside = (..., slice(24, 40), slice(18, 28))
+    assert torch.allclose(fused[inside], pipeline.fuse(ir, reverse.registered)[inside], atol=1e-6)
