@@ -25,22 +25,23 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
 
 
 class Behind:
-    """Make calls in a thread, in order, while at most ``depth`` wait. A context manager that ends when all are done; if
-    it is left by an error, calls that wait are dropped.
+    """Make calls in ``workers`` threads, with one in order, while at most ``depth`` are not done.
+
+    A context manager that ends when all are done; if it is left by an error, calls that wait are dropped.
     """
 
-    def __init__(self, depth: int = 2):
-        self._thread, self._places = ThreadPoolExecutor(1), BoundedSemaphore(depth)
+    def __init__(self, workers: int = 1, depth: int = 2):
+        self._threads, self._places = ThreadPoolExecutor(workers), BoundedSemaphore(depth)
 
     def __enter__(self) -> "Behind":
         return self
 
     def __exit__(self, kind, *_) -> None:
-        self._thread.shutdown(cancel_futures=kind is not None)
+        self._threads.shutdown(cancel_futures=kind is not None)
 
     def __call__(self, function: Callable[..., T], *arguments: object) -> "Future[T]":
         """Have ``function(*arguments)`` called, once there is a place; the result or error is the future's."""
         self._places.acquire()
-        future = self._thread.submit(function, *arguments)
+        future = self._threads.submit(function, *arguments)
         future.add_done_callback(lambda _: self._places.release())
         return future

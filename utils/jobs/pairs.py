@@ -3,6 +3,7 @@ both for all pairs, while others are read and written (:func:`process_all`).
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from utils.overlap import Behind, ahead
 
 ALIGNED = ("Fusion", "Seg")  # the modes that take a pair as aligned but for the resolution
 FRAMES = ("vi", "ir")
+# Drawing and compressing take longer than computing on a GPU does; a CPU is needed for computing.
+_WRITERS = max(1, min(4, (os.cpu_count() or 1) // 2))
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,11 @@ def process_all(
 ) -> Iterator["Processed"]:
     """Yield what ``compute`` makes of each pair, in order.
 
-    Meanwhile one thread reads the next pairs and another one writes those before, by ``write(processed, number)``, in
-    order. Of a pair that cannot be read, computed or written there is a line in ``failures`` at the end.
+    Meanwhile one thread reads the next pairs and others write those before, by ``write(processed, number)``. Of a pair
+    that cannot be read, computed or written there is a line in ``failures`` at the end.
     """
     writing: list[Future] = []
-    with Behind() as behind:
+    with Behind(_WRITERS, depth=_WRITERS + 1) as behind:
         for name, pair in zip(pairs.names, ahead(read_all(pairs))):
             try:
                 if isinstance(pair, UserError):
