@@ -298,6 +298,7 @@ def report_video(summary: dict, out: Path) -> None:
             f"change of the map from frame to frame, px: mean {before['mean']:.3f} -> {after['mean']:.3f}, largest "
             f"{before['largest']:.2f} -> {after['largest']:.2f} (before -> after smoothing)"
         )
+    print(summary["infrared"])
     if changes := summary.get("image_change_levels"):
         print(f"change of the image, levels of 255: visible {changes['vi']:.2f}, fused {changes['fused']:.2f}")
 

@@ -1,5 +1,6 @@
 """Register and fuse two videos: transforms of key frames, smoothed over time, applied to every frame."""
 
+import sys
 import time as clock
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from utils.figures.sheets import sheet
 from utils.files.infrared import AS_IT_IS, Infrared, Reading
 from utils.files.results import write_csv, write_json
 from utils.files.video import Frame, ImageSequence, InfraredFrames, Video, VideoWriter, lockstep, open_video
+from utils.notes import Notes
 from utils.overlap import ahead
 
 
@@ -167,6 +169,7 @@ def fuse_video(
     keys, flicker, warper = KeyFrames(pipeline, videos, every), Flicker(), Warper(pipeline.device)
     smoother = Smoother([(0.0, transform)] if transform is not None else keys, smooth)
     rate, start = videos.open()[1].rate, clock.perf_counter()
+    notes = Notes(lambda line: tqdm.write(line, file=sys.stderr))
     summary: dict = {}
     written = VideoWriter(out / ("registered.mp4" if mode == "Reg" else "fused.mp4"), rate)
     try:
@@ -176,6 +179,7 @@ def fuse_video(
                 tqdm(images, unit="frame", total=videos.count(), disable=None)
             ):
                 smoothed, statement = None, infrared.statement
+                notes.tell(str(videos.ir), infrared.notes)
                 if mode == "Fusion":
                     pair = Pair(videos.vi.name, infrared.image, vi, missing=infrared.missing).in_vi_frame()
                     missing = None if pair.missing is None else pair.missing[None]

@@ -87,6 +87,17 @@ def test_deep_gray_frames_are_stretched_not_reduced(tmp_path):
     assert of_all.range == pytest.approx((7001.5, 7298.5), abs=1) and "percentiles of the set" in of_all.statement
 
 
+def test_false_colours_are_turned_back_through_the_compression(tmp_path):
+    gray = np.tile(np.linspace(0, 255, 96).round().astype(np.uint8), (64, 1))
+    colours = cv2.applyColorMap(gray, cv2.COLORMAP_JET)[:, :, ::-1].copy()
+    with VideoWriter(tmp_path / "jet.mp4", Fraction(5)) as writer:
+        writer.write(torch.from_numpy(colours).permute(2, 0, 1) / 255, 0)
+    video = open_video(tmp_path / "jet.mp4")
+    (found,) = map(InfraredFrames(video, Reading()).read, video)
+    assert found.image.shape == (1, 64, 96) and "false colours (jet)" in found.notes[0]
+    assert np.abs(found.image[0].numpy() - gray / 255).mean() < 0.02
+
+
 def test_a_sequence_follows_the_numbers_in_its_names(tmp_path):
     for number in (0, 5, 10, 100):
         write_image(tmp_path / f"frame_{number}.png", picture(number / 100))
