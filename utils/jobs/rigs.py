@@ -25,6 +25,7 @@ from utils.files.results import write_csv, write_json
 
 FEWEST = 3  # accepted pairs, of which most must agree
 _SPREAD_LENGTH = 0.04  # of VI's width: the typical line of the picture of the spread
+_DRAWN = 24  # single pairs at most in that picture
 _SHEET_SIDE = PANEL_SIDE // 2
 
 
@@ -132,8 +133,11 @@ def rig_sheet(rig: Rig, pairs: PairSet, found: dict[int, Transform]) -> Tensor:
         boards[f"{caption}, checkerboard"] = checkerboard(vi, registered)
         if which == "nearest":
             points = anchors(rig.transform)[::3]
-            moved = torch.stack([t.to_vi(rig.transform.to_ir(points)) - points for t in found.values()])
+            drawn = list(found.values())[:: -(-len(found) // _DRAWN)]
+            moved = torch.stack([t.to_vi(rig.transform.to_ir(points)) - points for t in drawn])
             typical = float(moved.norm(dim=2).median())
             enlarged = max(1, round(_SPREAD_LENGTH * width / max(typical, 1e-6)))
             spread = spread_picture(vi, (points + 0.5) * scale - 0.5, moved * scale, enlarged)
-    return sheet(befores | afters | boards | {f"single pairs around the rig, {enlarged} times enlarged": spread})
+    return sheet(
+        befores | afters | boards | {f"{len(drawn)} single pairs around the rig, {enlarged} times enlarged": spread}
+    )
