@@ -22,7 +22,7 @@ from models.registration.rig import check_sizes
 from models.results import Registration
 from models.warping import pixel_grid, resize
 from utils.colour import luminance
-from utils.errors import UserError
+from utils.errors import MissingPackage, UserError
 from utils.evaluation.segmentation import write_class_map
 from utils.figures.pair_sheet import Pictures, ir_frame_sheet, pair_sheet
 from utils.files.images import write_image
@@ -94,7 +94,8 @@ def process_all(
     """Yield what ``compute`` makes of each pair, in order.
 
     Meanwhile one thread reads the next pairs and others write those before, by ``write(processed, number)``. Of a pair
-    that cannot be read, computed or written there is a line in ``failures`` at the end.
+    that cannot be read, computed or written there is a line in ``failures`` at the end. A package that is missing would
+    be missing for all, and ends the run.
     """
     writing: list[Future] = []
     with Behind(_WRITERS, depth=_WRITERS + 1) as behind:
@@ -103,6 +104,8 @@ def process_all(
                 if isinstance(pair, UserError):
                     raise pair
                 processed = compute(pair)
+            except MissingPackage:
+                raise
             except (UserError, ValueError) as error:
                 failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
                 continue

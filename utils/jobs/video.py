@@ -24,7 +24,7 @@ from utils.colour import luminance
 from utils.errors import UserError
 from utils.figures.pair_sheet import CAPTIONS, PANEL_SIDE
 from utils.figures.sheets import sheet
-from utils.files.infrared import AS_IT_IS, Infrared, Reading
+from utils.files.infrared import DEFAULT, Infrared, Reading
 from utils.files.results import write_csv, write_json
 from utils.files.video import Frame, ImageSequence, InfraredFrames, Video, VideoWriter, lockstep, open_video
 from utils.notes import Notes
@@ -39,7 +39,7 @@ class VideoPair:
     vi: Path
     offset: int = 0
     limit: int | None = None
-    reading: Reading = AS_IT_IS
+    reading: Reading = DEFAULT
 
     def open(self) -> tuple[Video | ImageSequence, Video | ImageSequence]:
         return open_video(self.ir), open_video(self.vi)
