@@ -15,7 +15,7 @@ from models.warping import pixel_grid
 
 _ACROSS = 16  # anchors along VI's longer side
 _FEWEST = 9  # anchors, for a homography
-_ROUNDS = 10
+_ROUNDS, _ENOUGH = 10, 0.01  # of the iteration, which ends when no weight changes by more
 _FINEST = 0.5 / 640  # of VI's width: differences below it are noise of the estimates
 
 
@@ -56,25 +56,26 @@ def weighted_mean(transforms: Sequence[Transform], weights: Tensor, points: Tens
 
 def robust_mean(transforms: Sequence[Transform], weights: Tensor) -> tuple[Transform, Tensor]:
     """Average transforms by ``weights`` ``(N,)``, less the farther one lies from the mean (Cauchy's weights, by
-    iteration from the transform that is nearest to all others).
+    iteration from the most central transform).
 
     Returns the mean and the weights ``(N,)`` that it took.
     """
-    points = anchors(medoid(transforms, weights))
-    mean, taken = medoid(transforms, weights), weights
+    mean, taken = most_central(transforms, weights), weights
+    points = anchors(mean)
     for _ in range(_ROUNDS):
-        taken = weights * cauchy_weights([distance(t, mean, points) for t in transforms], mean)
+        before, taken = taken, weights * cauchy_weights([distance(t, mean, points) for t in transforms], mean)
         mean = weighted_mean(transforms, taken, points)
+        if float((taken - before).abs().max()) < _ENOUGH:
+            break
     return mean, taken
 
 
-def medoid(transforms: Sequence[Transform], weights: Tensor) -> Transform:
-    """Return the transform with the smallest sum of distances to the others, by their ``weights`` ``(N,)``."""
-    sums = [
-        sum(float(w) * distance(other, one, anchors(one)) for other, w in zip(transforms, weights))
-        for one in transforms
-    ]
-    return transforms[sums.index(min(sums))]
+def most_central(transforms: Sequence[Transform], weights: Tensor) -> Transform:
+    """Return the transform nearest to the median of all, at the anchors of the one with the largest weight."""
+    points = anchors(transforms[int(weights.argmax())])
+    positions = torch.stack([transform.to_ir(points) for transform in transforms])
+    offsets = (positions - positions.median(dim=0).values).norm(dim=2).mean(dim=1)
+    return transforms[int(offsets.argmin())]
 
 
 def cauchy_weights(distances: Sequence[float], mean: Transform) -> Tensor:

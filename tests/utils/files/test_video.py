@@ -1,5 +1,6 @@
 """Video files and sequences: frames, rates and times survive; what is damaged is named; an interrupted file plays."""
 
+import struct
 from fractions import Fraction
 
 import av
@@ -70,6 +71,21 @@ def test_no_frame_no_file(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", Fraction(10)):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_turned_phone_is_turned_back(tmp_path):
+    image = torch.zeros(3, 48, 64)
+    image[:, :24, :32] = 1.0
+    with VideoWriter(tmp_path / "a.mp4", Fraction(5)) as writer:
+        writer.write(image, 0)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    matrix = data.index(b"tkhd") + 44  # of the track's header; a quarter turn clockwise, as a phone writes it
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(data)
+    (frame,) = Video(tmp_path / "a.mp4")
+    shown = frame.image()
+    assert shown.shape == (3, 64, 48)
+    assert shown[:, :30, 26:].mean() > 0.95 and shown[:, 34:].mean() < 0.05 and shown[:, :, :22].mean() < 0.05
 
 
 def test_deep_gray_frames_are_stretched_not_reduced(tmp_path):
