@@ -75,7 +75,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--mode", choices=tuple(WRITTEN), default="Reg&Fusion")
     add_data_options(parser)
-    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N pairs")
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N pairs, or frames of a video")
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="our .safetensors or the authors' .pth")
     parser.add_argument(
         "--registrar",
