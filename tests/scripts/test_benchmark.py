@@ -164,7 +164,7 @@ def test_timing_and_memory():
         (["inference", "--sizes", "640"], "640: write it as 640x480"),
         (["inference", "--sizes", "640x8"], "both at least 32"),
         (["scan", "--widths", "none"], "none: must be a whole number"),
-        ([], "inference|scan|step|registration|libraries"),
+        ([], "inference|scan|step|registration|folder|libraries"),
     ],
 )
 def test_refusals(arguments, message, capsys):
