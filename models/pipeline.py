@@ -11,11 +11,10 @@ from models.blending import blend, share_of_fused
 from models.deploy.inference import OptimizedSuperFusion
 from models.registration import REGISTRARS, Transform
 from models.registration.registrar import ROTATION, SCALE
-from models.registration.registry import by_decision
+from models.registration.registry import by_decision, registered_at
 from models.registration.rig import RigRegistrar
 from models.results import Registration, Result
 from models.superfusion import SuperFusion
-from models.warping import pixel_grid
 from models.weights import SHIPPED, load_model
 from utils.device import pick_device
 from utils.files.images import read_visible
@@ -131,9 +130,8 @@ class Pipeline:
 
         In the result the roles are exchanged: ``registered`` is VI on IR's frame.
         """
-        positions = torch.stack([transform.map_ir2vi() for transform in registration.transforms]).to(self.device)
-        flow = positions - pixel_grid(*positions.shape[-2:], like=positions)
-        return Registration.by_flow(vi.to(self.device), flow)
+        positions = torch.stack([transform.map_ir2vi() for transform in registration.transforms])
+        return registered_at(vi.to(self.device), positions)
 
     @torch.inference_mode()
     def fuse_on_ir(self, ir: Tensor, vi: Tensor, reverse: Registration, missing: Tensor | None = None) -> Tensor:

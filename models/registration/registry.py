@@ -37,11 +37,17 @@ class Entry:
 
 def registered(ir: Tensor, transforms: list[Transform]) -> Registration:
     """``ir`` ``(B, C, h, w)`` registered by a transform for each image of the batch."""
-    positions = torch.stack([transform.map_vi2ir() for transform in transforms]).to(ir.device)
+    positions = torch.stack([transform.map_vi2ir() for transform in transforms])
+    return replace(registered_at(ir, positions), transforms=transforms)
+
+
+def registered_at(ir: Tensor, positions: Tensor) -> Registration:
+    """``ir`` ``(B, C, h, w)`` registered by the ``positions`` ``(B, 2, H, W)`` in it, in pixels, of VI's pixels."""
+    positions = positions.to(ir.device)
     flow = positions - pixel_grid(*positions.shape[-2:], like=positions)
     pairs = zip(ir.split(1), positions.split(1))
     values = torch.cat([sample_reduced(image, there, finest=_FINEST) for image, there in pairs])
-    return Registration(values, flow, valid_mask(flow, ir.shape[-2:]), transforms=transforms)
+    return Registration(values, flow, valid_mask(flow, ir.shape[-2:]))
 
 
 def by_decision(registrar: Callable[[Tensor, Tensor], Transform], ir: Tensor, vi: Tensor) -> Registration:

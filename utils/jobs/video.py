@@ -16,10 +16,11 @@ from datasets.paired import Pair
 from models import Pipeline
 from models.registration import Transform
 from models.registration.averaging import anchors, distance
+from models.registration.registry import registered_at
 from models.registration.rig import check_sizes
 from models.registration.smoothing import Smoother
 from models.results import Registration
-from models.warping import pixel_grid, resize
+from models.warping import resize
 from utils.colour import luminance
 from utils.errors import UserError
 from utils.figures.pair_sheet import CAPTIONS, PANEL_SIDE
@@ -139,9 +140,8 @@ class Warper:
         ir = infrared.image
         check_sizes(transform, ir, vi)
         if transform is not self._transform:
-            positions = transform.map_vi2ir()[None].to(self.device)
-            self._transform, self._flow = transform, positions - pixel_grid(*positions.shape[-2:], like=positions)
-        registration = Registration.by_flow(ir[None].to(self.device), self._flow)
+            self._transform, self._positions = transform, transform.map_vi2ir()[None].to(self.device)
+        registration = registered_at(ir[None].to(self.device), self._positions)
         if infrared.missing is None:
             return registration
         return registration.without(infrared.missing[None].to(self.device))
