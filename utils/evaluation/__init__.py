@@ -2,5 +2,5 @@
 
 ``data_options`` selects the pairs; ``protocols`` scores a registration; ``result_folders`` and ``scoring`` score the
 results of any method; ``segmentation`` makes and scores class maps; ``calibration`` fits the decision
-whether to accept a registration; ``rig`` finds the map that pairs of one rig share.
+whether to accept a registration.
 """
