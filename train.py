@@ -9,7 +9,7 @@ compute one step.
 This file contains the loop, which is the same for all stages.
 
 Writes OUT/last.safetensors and, with validation pairs, OUT/best.safetensors (the averaged weights, which rebuild their
-own model), OUT/state.pt (everything --resume needs), OUT/validation.csv and OUT/tensorboard/.
+own model), OUT/state.pt (everything --resume needs), OUT/validation.csv and .png, and OUT/tensorboard/.
 """
 
 import argparse

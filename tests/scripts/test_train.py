@@ -206,7 +206,7 @@ def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
     metrics = ["MI", "VIF", "SSIM", "FMI_dct", "Qabf", "Nabf"]
 
     def check(out, stage, terms, scores, steps):
-        names = {"last.safetensors", "best.safetensors", "state.pt", "validation.csv", "tensorboard"}
+        names = {"last.safetensors", "best.safetensors", "state.pt", "validation.csv", "validation.png", "tensorboard"}
         assert {path.name for path in out.iterdir()} == names
         log = events(out)
         curves = ["learning_rate", "gradient_norm", "samples_per_second"]

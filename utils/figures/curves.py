@@ -1,4 +1,5 @@
-"""Plots of metrics: the cumulative distribution of every method (as in the paper), and trade-offs between metrics.
+"""Plots of metrics: the cumulative distribution of every method (as in the paper), trade-offs between metrics, and the
+course of a training run.
 
 A point (x, y) of a cumulative curve means that a share x of the images has values of at most y; the legend lists the
 means. In a trade-off each point is a method, at its means of the first and of another metric.
@@ -56,6 +57,22 @@ def trade_off(summary: list[dict]) -> bytes | None:
         panel.grid(alpha=0.3)
         panel.tick_params(labelsize=8)
     figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+    return _png(figure)
+
+
+def course(validations: list[dict[str, float]]) -> bytes:
+    """Plot a run's validations ``{"step", "minutes", score: value, ...}`` against hours, one panel per score; a PNG."""
+    from matplotlib.figure import Figure
+
+    scores = [name for name in validations[0] if name not in ("step", "minutes")]
+    hours = [row["minutes"] / 60 for row in validations]
+    figure = Figure(layout="constrained")
+    for score, panel in zip(scores, _panels(figure, len(scores))):
+        panel.plot(hours, [row[score] for row in validations], "o-", markersize=4, linewidth=1.4)
+        panel.set_title(score + arrow(score), fontsize=11)
+        panel.set_xlabel("hours of training", fontsize=9)
+        panel.grid(alpha=0.3)
+        panel.tick_params(labelsize=8)
     return _png(figure)
 
 

@@ -10,8 +10,9 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from models.weights import save_checkpoint
+from utils.figures.curves import course
 from utils.files.results import write_csv
-from utils.files.writing import check_writable
+from utils.files.writing import check_writable, write_bytes
 from utils.training.config import Config
 from utils.training.log import Log
 from utils.training.stages.base import Stage
@@ -76,6 +77,7 @@ class Run:
             log.write({f"validation/{name}": value for name, value in scores.items()}, progress.step, pictures)
             tqdm.write(f"step {progress.step}: " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
             write_csv(self.out / "validation.csv", progress.validations)
+            write_bytes(self.out / "validation.png", course(progress.validations))
             score = -scores[stage.best] if stage.lower_is_better else scores[stage.best]
             if score > progress.best:
                 progress.best = score
