@@ -1,9 +1,17 @@
-"""Tests marked ``gpu`` need a CUDA device and are skipped without one."""
+"""What several test files use: untrained weights, small scenes, and a guard on a GPU.
+
+Tests marked ``gpu`` need a CUDA device and are skipped without one.
+"""
 
 from contextlib import contextmanager
 
 import pytest
 import torch
+
+import datasets.toy
+from datasets.toy import toy_scene
+from models import BiSeNet, SuperFusion
+from models.weights import save_checkpoint
 
 
 def pytest_collection_modifyitems(items):
@@ -27,3 +35,31 @@ def no_waiting():
             torch.cuda.set_sync_debug_mode("default")
 
     return context()
+
+
+@pytest.fixture(scope="session")
+def segmenter(tmp_path_factory):
+    """A BiSeNet whose answer depends on the image, though it is not trained."""
+    torch.manual_seed(0)
+    model = BiSeNet()
+    with torch.no_grad():
+        for head in (model.conv_out, model.conv_out16):
+            head.conv_out.weight.mul_(300)
+    path = tmp_path_factory.mktemp("weights") / "segmenter.safetensors"
+    save_checkpoint(path, model)
+    return path
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory):
+    """SuperFusion as it is initialised."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_checkpoint(path, SuperFusion())
+    return path
+
+
+@pytest.fixture
+def small_scenes(monkeypatch):
+    """The toy scenes at half their size."""
+    monkeypatch.setattr(datasets.toy, "toy_scene", lambda seed: toy_scene(seed, 240, 320))

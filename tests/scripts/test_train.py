@@ -20,12 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import nn
 
-import datasets.toy
 import train as train_script
 from datasets.crops import CropSampler
 from datasets.toy import toy_scene
 from datasets.training_sets import Data
-from models import BiSeNet, SuperFusion, load_model, load_segmenter
+from models import SuperFusion, load_model, load_segmenter
 from models.weights import save_checkpoint
 from utils.errors import UserError, run
 from utils.files.checkpoint import read_weights
@@ -108,34 +107,6 @@ def toy(recipe):
     path = recipe.with_name("toy.yaml")
     path.write_text("stage: TOY\n" + recipe.read_text())
     return path
-
-
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory):
-    """A BiSeNet whose answer depends on the image, though it is not trained."""
-    torch.manual_seed(0)
-    model = BiSeNet()
-    with torch.no_grad():
-        for head in (model.conv_out, model.conv_out16):
-            head.conv_out.weight.mul_(300)
-    path = tmp_path_factory.mktemp("weights") / "segmenter.safetensors"
-    save_checkpoint(path, model)
-    return path
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    """SuperFusion as it is initialised."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_checkpoint(path, SuperFusion())
-    return path
-
-
-@pytest.fixture
-def small_scenes(monkeypatch):
-    """The toy scenes at half their size."""
-    monkeypatch.setattr(datasets.toy, "toy_scene", lambda seed: toy_scene(seed, 240, 320))
 
 
 def arguments(recipe, out, *assignments, resume=False):

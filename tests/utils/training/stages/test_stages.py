@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import datasets.toy
 from datasets.crops import CropSampler
 from datasets.deformation import deform
 from datasets.paired import Pair
 from datasets.toy import toy_scene
 from datasets.training_sets import Data
 from losses.objectives import loss_weights, seg_objective
-from models import BiSeNet, SuperFusion, load_model, load_segmenter
-from models.weights import save_checkpoint
+from models import SuperFusion, load_model, load_segmenter
 from utils.files.images import write_image
 from utils.training.config import Config, Train
 from utils.training.optimizers import OPTIMIZERS
@@ -39,34 +37,6 @@ def data(tmp_path_factory):
         for part, image in (("ir", scene.ir), ("vi", scene.vi), ("label", scene.label[None] / 255)):
             write_image(root / "S" / "train" / part / f"scene{seed}.png", image)
     return root
-
-
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory):
-    """A BiSeNet whose answer depends on the image, though it is not trained."""
-    torch.manual_seed(0)
-    model = BiSeNet()
-    with torch.no_grad():
-        for head in (model.conv_out, model.conv_out16):
-            head.conv_out.weight.mul_(300)
-    path = tmp_path_factory.mktemp("weights") / "segmenter.safetensors"
-    save_checkpoint(path, model)
-    return path
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory):
-    """SuperFusion as it is initialised."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_checkpoint(path, SuperFusion())
-    return path
-
-
-@pytest.fixture
-def small_scenes(monkeypatch):
-    """The toy scenes at half their size."""
-    monkeypatch.setattr(datasets.toy, "toy_scene", lambda seed: toy_scene(seed, 240, 320))
 
 
 @pytest.mark.parametrize("source", ["toy", pytest.param("MSRS/train", marks=pytest.mark.slow)])
