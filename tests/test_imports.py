@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SCRIPTS = {"train", "test", "evaluate", "export", "benchmark", "demo"}
+SCRIPTS = {"train", "test", "evaluate", "export", "benchmark", "demo", "hubconf"}
 # A room may import itself and what is listed. models.warping, the flow convention, is open to everyone.
 GROUND = {"utils"}
 ROOMS = {
