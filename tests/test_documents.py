@@ -106,7 +106,3 @@ def test_the_readme_is_short():
     assert len(text.splitlines()) <= 160
     loose = [line for line in prose(text).splitlines() if not line.startswith("|") and "](" not in line]
     assert [line for line in loose if len(line) > 120] == []
-
-
-def test_the_teaser_is_small():
-    assert (ROOT / "docs" / "teaser.jpg").stat().st_size <= 400_000
