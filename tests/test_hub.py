@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PROGRAM = """
@@ -16,6 +18,7 @@ print(*result.fused.shape, bool(result.fused.isfinite().all()))
 """
 
 
+@pytest.mark.slow  # it imports all of the libraries anew
 def test_torch_hub_loads_a_pipeline_that_runs_anywhere(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, timeout=300
