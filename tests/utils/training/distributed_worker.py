@@ -59,14 +59,14 @@ def gradients(folder):
 
 def run(folder, name, *options):
     """Train; returns the exit code and this process's weights."""
-    networks, averaged = [], train.averaged
-    train.averaged = lambda network, decay: networks.append(network) or averaged(network, decay)
+    networks, average = [], train.Average
+    train.Average = lambda network, decay: networks.append(network) or average(network, decay)
     code = 0
     try:
         train.main(["--config", str(folder / "recipe.yaml"), "--out", str(folder / name), "--device", "cpu", *options])
     except SystemExit as ended:
         code = ended.code
-    train.averaged = averaged
+    train.Average = average
     return code, networks[0].state_dict()
 
 
