@@ -34,7 +34,7 @@ from models.registration import REGISTRARS, Transform
 from models.registration.measurements import INTERPOLATIONS
 from models.registration.registrar import ROTATION, SCALE, SEARCHES
 from models.weights import SHIPPED
-from utils.arguments import at_least, renamed, sheet_count
+from utils.arguments import at_least, renamed, share_of_one, sheet_count
 from utils.classes import CLASSES
 from utils.device import pick_device, warn_of_slow_bfloat16
 from utils.errors import UserError, run
@@ -145,6 +145,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FRAMES",
         help="standard deviation of the smoothing of transforms over time (default: 50)",
     )
+    parser.add_argument(
+        "--ir_strength",
+        type=share_of_one,
+        default=1.0,
+        metavar="0..1",
+        help="how much of IR is fused: VI + strength (fused - VI) (default: 1)",
+    )
     parser.add_argument("--segmenter", type=Path, help="mode Seg: BiSeNet weights, ours or SeAFusion's .pth")
     parser.add_argument(
         "--seg_input", choices=tuple(CAPTIONS), help="mode Seg: what to segment (default: the aligned pair fused)"
@@ -201,6 +208,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"--calibrate needs a registrar that judges its answers; {args.registrar} does not")
     if args.frame == "ir" and (args.mode not in ("Reg", "Reg&Fusion") or args.metrics):
         parser.error("--frame ir goes with the modes Reg and Reg&Fusion, without --metrics")
+    if args.ir_strength != 1 and args.mode == "Reg":
+        parser.error("--ir_strength goes with modes that fuse")
     if args.rig_only:
         args.transform, args.rig = args.rig, None
     if args.mode != "Seg":
@@ -239,6 +248,7 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
         tuple(args.scale),
         args.rotation,
         None if args.rig is None else Transform.load(args.rig),
+        args.ir_strength,
     )
 
 

@@ -31,8 +31,10 @@ class Pipeline:
     (:class:`models.registration.registrar.Registrar`). With the transform of a ``rig``, pairs are registered near it
     instead (:class:`models.registration.rig.RigRegistrar`). ``precision``, ``compile`` and ``max_side`` are those of
     :class:`models.deploy.inference.OptimizedSuperFusion`, the form in which ``model`` runs, on its device.
+    ``ir_strength`` in [0, 1] is how much of IR the fused images take: VI + ir_strength (fused - VI).
 
-    Raises ValueError for an unknown registrar or precision, or if the registrar needs a network and ``model`` is None.
+    Raises ValueError for an unknown registrar or precision, if the registrar needs a network and ``model`` is None, or
+    for another strength.
     """
 
     def __init__(
@@ -47,12 +49,16 @@ class Pipeline:
         scale: tuple[float, float] = SCALE,
         rotation: float = ROTATION,
         rig: Transform | None = None,
+        ir_strength: float = 1.0,
     ):
         if registrar not in REGISTRARS:
             raise ValueError(f"registrar is {registrar!r}; use one of {', '.join(REGISTRARS)}")
         entry = REGISTRARS[registrar]
         if model is None and entry.uses_network:
             raise ValueError(f"the registrar {registrar} needs a network")
+        if not 0 <= ir_strength <= 1:
+            raise ValueError(f"ir_strength is {ir_strength}; it lies in 0 to 1")
+        self.ir_strength = ir_strength
         self.device = torch.device(device)
         self.network = (
             None if model is None else OptimizedSuperFusion(model.to(self.device), precision, compile, max_side)
@@ -77,13 +83,14 @@ class Pipeline:
         scale: tuple[float, float] = SCALE,
         rotation: float = ROTATION,
         rig: Transform | None = None,
+        ir_strength: float = 1.0,
     ) -> "Pipeline":
         """Load the pipeline of a checkpoint, ours or the authors'; ``device`` as in :func:`utils.device.pick_device`.
 
         Raises UserError for a checkpoint that cannot be loaded or a device that is not available.
         """
         options = (registrar, precision, max_side, compile, pick_device(device), search, scale, rotation, rig)
-        return cls(load_model(checkpoint), *options)
+        return cls(load_model(checkpoint), *options, ir_strength)
 
     @torch.inference_mode()
     def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path, reading: Reading = DEFAULT) -> Result:
@@ -143,12 +150,12 @@ class Pipeline:
         return blend(fused, ir, share_of_fused(vi.to(self.device), reverse))
 
     def fuse(self, ir: Tensor, vi: Tensor, missing: Tensor | None = None) -> Tensor:
-        """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does.
+        """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does, at the pipeline's strength of IR.
 
         Where ``ir`` has no value, at ``missing`` ``(B, 1, H, W)`` bool, and a little around, the result is VI.
         """
         ir, vi = ir.to(self.device), vi.to(self.device)
-        fused = self.network.fuse(ir, vi)
+        fused = blend(self.network.fuse(ir, vi), vi, torch.full_like(vi[:, :1], self.ir_strength))
         if missing is None:
             return fused
         here = Registration.by_flow(ir, ir.new_zeros(len(ir), 2, *ir.shape[-2:])).without(missing.to(self.device))

@@ -17,6 +17,17 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def share_of_one(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")
+    return value
+
+
 def sheet_count(text: str) -> float:
     """Parse ``all``, ``none`` or a whole number (the type of ``--sheets``)."""
     named = {"all": math.inf, "none": 0}

@@ -4,6 +4,7 @@ In the order of the work: ``descriptors`` of a pair at one scale, ``search`` for
 ``decision`` weighs the evidence, ``elastic`` refines; ``registrar`` puts these together and returns a ``transform``.
 ``registry`` holds the registrars by name. ``rig`` makes one transform of those of many pairs; ``averaging`` compares
 transforms and averages them, ``smoothing`` does so over time; ``measurements`` brings a thermal file's values to VI.
+``points`` makes a transform of points marked by hand; ``reasons`` says why one was refused.
 """
 
 from models.registration.registrar import Registrar

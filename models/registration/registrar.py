@@ -25,7 +25,7 @@ _FINEST_ITERATIONS = 3  # of the fit, which starts within a pixel
 _CERTAIN = 0.99  # confidence at which the other finalists are not looked at
 # Confidence below which the network's flow is the better guess at a refused pair; seen on M3SVD's validation clips.
 _HOPELESS = 0.05
-_FLAT = 2e-3  # a standard deviation (of full range) below which a frame is constant
+FLAT = 2e-3  # a standard deviation (of full range) below which a frame is constant
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Registrar:
         """Return the best candidate, None where an image is constant, and the pictures that it was fitted to."""
         ir_picture = Picture.of(luminance(ir)).shrink(_LARGEST_IR)
         vi_picture = Picture.of(luminance(vi)).shrink(_FINEST_SIDE)
-        if min(float(picture.gray.std()) for picture in (ir_picture, vi_picture)) < _FLAT:
+        if min(float(picture.gray.std()) for picture in (ir_picture, vi_picture)) < FLAT:
             return None, ir_picture, vi_picture
         candidates = []
         if self.search != "wide":

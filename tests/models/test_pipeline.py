@@ -143,3 +143,14 @@ def test_a_pair_is_fused_on_irs_frame():
     assert torch.equal(fused[..., 48:], ir[..., 48:].expand(-1, 3, -1, -1))
     inside = (..., slice(24, 40), slice(18, 28))
     assert torch.allclose(fused[inside], pipeline.fuse(ir, reverse.registered)[inside], atol=1e-6)
+
+
+def test_the_strength_of_ir_mixes_the_fused_with_the_visible_image(files):
+    ir, vi = (read_image(file)[None] for file in files)
+    whole = Pipeline(moving_model(), "matcher")(ir, vi).fused
+    assert torch.equal(Pipeline(moving_model(), "matcher", ir_strength=0.0)(ir, vi).fused, vi)
+    quarter = Pipeline(moving_model(), "matcher", ir_strength=0.25)
+    assert torch.allclose(quarter(ir, vi).fused, vi + 0.25 * (whole - vi), atol=1e-6)
+    assert (whole - vi).abs().max() > 0.05
+    with pytest.raises(ValueError, match="ir_strength is 1.5"):
+        Pipeline(moving_model(), "matcher", ir_strength=1.5)

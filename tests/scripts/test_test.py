@@ -287,3 +287,16 @@ def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run_test(checkpoint, tmp_path / "out", *files, "--max_side", "100")
     assert ended.value.code == 2
+
+
+def test_the_strength_of_ir(checkpoint, data_root, tmp_path, capsys):
+    arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Fusion", "--limit", 1)
+    for strength in ("0", "0.5", "1"):
+        run_test(checkpoint, tmp_path / strength, *arguments, "--ir_strength", strength)
+    none, half, whole = (read_image(tmp_path / s / "fused" / "00001N.png") for s in ("0", "0.5", "1"))
+    vi = read_image(data_root / "MSRS" / "test" / "vi" / "00001N.png")
+    assert torch.equal(none, vi) and (half - (vi + whole) / 2).abs().max() < 0.006 and (whole - vi).abs().max() > 0.1
+    for wrong in (("--ir_strength", "2"), ("--ir_strength", "much"), ("--ir_strength", "0.5", "--mode", "Reg")):
+        with pytest.raises(SystemExit):
+            run_test(checkpoint, tmp_path / "out", *arguments, *wrong)
+        assert "ir_strength" in capsys.readouterr().err
