@@ -18,6 +18,7 @@ ROOMS = {
     "losses": GROUND | {"models"},
     "utils.evaluation": GROUND | {"models", "datasets", "losses"},
     "utils.jobs": GROUND | {"models", "datasets", "utils.evaluation"},
+    "utils.demo": GROUND | {"models", "datasets", "utils.evaluation", "utils.jobs"},
     "utils.training": GROUND | {"models", "datasets", "losses", "utils.evaluation"},
     "utils.benchmark": GROUND | {"models", "datasets", "losses", "utils.evaluation", "utils.jobs", "utils.training"},
 }

@@ -23,13 +23,11 @@ def why_refused(ir: Tensor, vi: Tensor, transform: Transform) -> str:
     """Name what is weakest in the evidence for ``transform`` between ``ir`` ``(1, 1 or 3, h, w)`` and ``vi``
     ``(1, 1 or 3, H, W)`` in [0, 1], on the CPU; the images are of the sizes of its files.
     """
-    pictures = {
-        "IR": Picture.of(luminance(ir)).shrink(_LARGEST_IR),
-        "VI": Picture.of(luminance(vi)).shrink(_LARGEST_VI),
-    }
-    for name, picture in pictures.items():
+    ir_picture = Picture.of(luminance(ir)).shrink(_LARGEST_IR)
+    vi_picture = Picture.of(luminance(vi)).shrink(_LARGEST_VI)
+    for name, picture in (("IR", ir_picture), ("VI", vi_picture)):
         if float(picture.gray.std()) < FLAT:
             return f"{name} is nearly constant, there is nothing to compare"
     to_ir, from_vi = points_matrix(transform.ir_size), torch.linalg.inv(points_matrix(transform.vi_size))
     map_ = (to_ir @ transform.vi_to_ir @ from_vi).float()
-    return _WORDS[weigh(*pictures.values(), map_).weakest()]
+    return _WORDS[weigh(ir_picture, vi_picture, map_).weakest()]

@@ -224,18 +224,15 @@ def _save_flow(path: Path, registration: Registration) -> None:
     )
 
 
-def _sheet(processed: Processed, task: Task) -> Tensor:
-    """Draw the sheet of a pair; it shows IR's frame fitted to VI's, and the flow between those."""
+def pictures_of(processed: Processed) -> Pictures:
+    """Return the pictures of a pair on VI's frame: IR's frame fitted to VI's, and the flow between those."""
     pair, registration = processed.pair, processed.registration
     size = pair.vi.shape[-2:]
-    ir = processed.ir if processed.missing is None else processed.ir.masked_fill(processed.missing, 0)
+    ir = _without_missing(processed)
     verdict = ""
     if registration is not None and registration.accepted is not None:
         judged = "REFUSED" if processed.refused else "accepted"
         verdict = f"{judged}, confidence {registration.confidence.item():.2f}"
-    if processed.vi_registered is not None:
-        fitted = resize(pair.vi[None], ir.shape[-2:])[0]
-        return ir_frame_sheet(ir, fitted, processed.vi_registered, processed.fused, verdict)
     ir = ir if ir.shape[-2:] == size else resize(ir[None], size)[0]
     pictures = Pictures(pair.vi, ir, fused=processed.fused, classes=processed.classes, verdict=verdict)
     if registration is not None:
@@ -248,4 +245,22 @@ def _sheet(processed: Processed, task: Task) -> Tensor:
         pictures.aligned = pair.ir
     if processed.classes is not None:
         pictures.label = pair.label
+    return pictures
+
+
+def pictures_on_ir(processed: Processed) -> tuple[Tensor, Tensor]:
+    """Return IR and, in IR's frame, VI as given: ``(1 or 3, h, w)`` each."""
+    ir = _without_missing(processed)
+    return ir, resize(processed.pair.vi[None], ir.shape[-2:])[0]
+
+
+def _without_missing(processed: Processed) -> Tensor:
+    return processed.ir if processed.missing is None else processed.ir.masked_fill(processed.missing, 0)
+
+
+def _sheet(processed: Processed, task: Task) -> Tensor:
+    pictures = pictures_of(processed)
+    if processed.vi_registered is not None:
+        on_ir = pictures_on_ir(processed)
+        return ir_frame_sheet(*on_ir, processed.vi_registered, processed.fused, pictures.verdict)
     return pair_sheet(pictures, task.seg_input, processed.num_classes)
