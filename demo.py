@@ -33,7 +33,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--max_upload", type=at_least(1), default=100, metavar="MB", help="largest file (default: %(default)s)"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.port > 65535:
+        parser.error("--port goes to 65535")
+    return args
 
 
 def _end(*_) -> None:
@@ -59,7 +62,6 @@ def main(argv: list[str] | None = None) -> None:
             raise MissingPackage("the page needs Gradio: pip install -r requirements-demo.txt") from error
         page = make_page(model, device, write_examples(Path(folder)), Path(folder))
         page.queue(max_size=32)
-        print(f"http://{args.host}:{args.port}  (Ctrl-C ends it)")
         try:
             page.launch(
                 server_name=args.host,
@@ -70,9 +72,12 @@ def main(argv: list[str] | None = None) -> None:
                 footer_links=[],
                 share=False,
                 quiet=True,
+                prevent_thread_lock=True,
             )
         except OSError as error:
             raise UserError(f"--host {args.host} --port {args.port}: {error}") from error
+        print(f"http://{args.host}:{args.port}  (Ctrl-C ends it)", flush=True)
+        page.block_thread()
 
 
 if __name__ == "__main__":

@@ -218,5 +218,5 @@ def _box(kind: str, title: str, words: str, lines: list[str]) -> str:
 
 
 def _remove(folder: Path | None) -> None:
-    if folder is not None:
+    if folder is not None and folder.is_dir():  # it has an end of its own after an hour
         shutil.rmtree(folder)
