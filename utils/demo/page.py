@@ -61,7 +61,7 @@ def make_page(model: SuperFusion, device: torch.device, examples: dict[str, tupl
         go = gr.Button("Register and fuse", variant="primary", elem_id="go")
         verdict = gr.HTML(elem_id="verdict")
         with gr.Row():
-            slider = gr.ImageSlider(label="Visible and registered thermal image", elem_id="slider", format="png")
+            slider = gr.ImageSlider(label="Visible and thermal image, registered", elem_id="slider", format="png")
             fused = gr.Image(label="Fused", elem_id="fused", format="png", buttons=["fullscreen"])
         with gr.Row():
             before = gr.Image(label="Before: thermal edges in purple", elem_id="before", buttons=["fullscreen"])
