@@ -69,7 +69,7 @@ class Visitor:
     def __init__(self, browser, address: str, **viewport: int):
         self.context = browser.new_context(viewport=viewport or None)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(90_000)
         self.problems, self.requests = [], []
         self.page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
