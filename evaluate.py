@@ -20,15 +20,15 @@ from models import BiSeNet, load_segmenter
 from utils.classes import CLASSES
 from utils.device import pick_device
 from utils.errors import UserError, run
-from utils.evaluation.data_options import add_data_options, check_data_options, open_pairs
+from utils.evaluation.data_options import add_data_options, check_data_options, open_pairs, own_files
 from utils.evaluation.result_folders import Results, open_results
 from utils.evaluation.scoring import in_summary, metric_names, score_methods
 from utils.evaluation.segmentation import INPUTS, class_maps, score_segmentations
 from utils.figures.sheets import comparison, salient_boxes
 from utils.figures.tables import higher, latex, markdown
-from utils.files.images import read_image, write_image
+from utils.files.images import read_result, write_image
 from utils.files.results import write_csv
-from utils.files.writing import check_writable, write_bytes
+from utils.files.writing import check_apart, check_writable, write_bytes
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -44,6 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="a method's name and folder: fused images, or subfolders fused/, registered/, flow/, transform/, seg/ "
         "as of test.py",
     )
+    parser.add_argument("--suffix", default="", help="take this off the names of result files, such as _fused")
     parser.add_argument("--metrics", default="all", help="all, paper (the paper's six), none, or names: MI,SSIM,...")
     parser.add_argument("--paper_scale", action="store_true", help="add the variants on the scale of tables of 2022")
     parser.add_argument("--segmenter", type=Path, help="BiSeNet weights, ours or SeAFusion's: adds a table of IoU")
@@ -53,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one per core")
     args = parser.parse_args(argv)
     check_data_options(parser, args)
-    if args.ir is None and args.pairs is None and args.dataset_name is None:
+    if not own_files(args) and args.dataset_name is None:
         parser.error("give either --dataset_name and --data_root, or --ir and --vi")
     if args.workers < 1:
         parser.error("--workers must be at least 1")
@@ -87,7 +88,7 @@ def write_sheets(pairs: PairSet, methods: list[Results], out: Path, count: int) 
         try:
             pair = pairs[index].in_vi_frame()
             images = {"infrared": pair.ir, "visible": pair.vi}
-            images |= {method: read_image(files[name]) for method, files in fused.items()}
+            images |= {method: read_result(files[name])[0] for method, files in fused.items()}
             if len({image.shape[-2:] for image in images.values()}) > 1:
                 raise UserError(f"{name}: no sheet, the images differ in size")
         except UserError as error:
@@ -109,6 +110,14 @@ def check_methods(methods: list[Results], segmenter: BiSeNet | None, metrics: tu
         raise UserError("--metrics none: nothing else is left to score; give --segmenter, or results with seg/")
 
 
+def check_inputs_apart(args: argparse.Namespace, pairs: PairSet, methods: list[Results]) -> None:
+    """Raise UserError if ``--out`` is a result folder, or one of the files that are written an input."""
+    folders = [Path(assignment.partition("=")[2]) for assignment in args.results]
+    results = [path for method in methods for files in method.files.values() for path in files.values()]
+    given = (args.ir, args.vi, args.rgbt, args.label, args.pairs, args.segmenter)
+    check_apart([*folders, *results, *pairs.sources, *given], [args.out / "sheets"], [args.out])
+
+
 def has_class_maps(assignment: str) -> bool:
     """Tell whether the result folder of ``NAME=DIR`` holds seg/, which is scored against the labels."""
     return (Path(assignment.partition("=")[2]) / "seg").is_dir()
@@ -124,10 +133,11 @@ def main(argv: list[str] | None = None) -> None:
     if segmenter is not None and not pairs.has_label:
         raise UserError("--segmenter: the data set has no labels to score against; give --label with --ir and --vi")
     methods = [
-        open_results(assignment, pairs.has_flow, pairs.has_label, has_true_map=pairs.has_vi_to_ir)
+        open_results(assignment, pairs.has_flow, pairs.has_label, has_true_map=pairs.has_vi_to_ir, suffix=args.suffix)
         for assignment in args.results
     ]
     check_methods(methods, segmenter, metrics)
+    check_inputs_apart(args, pairs, methods)
     check_writable(args.out)
     problems = score_methods(pairs, methods, metrics, args.out, args.workers)
     problems += write_segmentation_table(pairs, methods, segmenter, num_classes, args.out)

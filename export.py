@@ -28,7 +28,7 @@ from models.warping import resize
 from models.weights import SHIPPED
 from utils.arguments import image_size
 from utils.errors import UserError, run
-from utils.files.writing import check_writable, write_bytes
+from utils.files.writing import check_apart, check_writable, write_bytes
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -180,6 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     model = load_model(args.checkpoint)
     if args.out.is_dir():
         raise UserError(f"{args.out}: is a folder; give --out a file name")
+    check_apart([args.checkpoint], files=[args.out])
     check_writable(args.out.parent)
     start = time.perf_counter()
     file = to_onnx(model, args.part)

@@ -45,7 +45,7 @@ from utils.evaluation.scoring import metric_names, score_methods
 from utils.evaluation.segmentation import segment
 from utils.figures.pair_sheet import CAPTIONS
 from utils.files.video import is_video
-from utils.files.writing import check_writable
+from utils.files.writing import check_apart, check_writable
 from utils.jobs.pairs import FRAMES, Processed, Task, process, process_all, save, segmented
 from utils.jobs.records import Record, read_records, summarise
 from utils.jobs.rigs import calibrate
@@ -225,6 +225,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def check_inputs_apart(args: argparse.Namespace, sources: list[Path]) -> None:
+    """Raise UserError if one of the folders and files that the mode writes is an input."""
+    folders = ["sheets", "done", *WRITTEN[args.mode]]
+    folders += ["transform"] if "registered" in folders else []
+    folders += [kind for kind, wanted in (("flow", args.save_flow), ("thermal", args.save_thermal)) if wanted]
+    folders += [kind for kind, wanted in (("seg", args.mode == "Seg"), ("scores", args.metrics)) if wanted]
+    files = ["per_image.csv", "summary.json", "segmentation.csv", "key_frames.csv", "rig.png"]
+    files += ["registered.mp4", "fused.mp4", "sheets.mp4"]
+    given = (args.ir, args.vi, args.rgbt, args.label, args.pairs, args.transform, args.rig, args.set_rig)
+    written = [args.out / name for name in files] + ([args.calibrate] if args.calibrate else [])
+    inputs = [*sources, *given, args.checkpoint, args.segmenter]
+    check_apart(inputs, [args.out / name for name in folders], written)
+
+
 def load_pipeline(args: argparse.Namespace) -> Pipeline:
     """Load the pipeline that the arguments select, with a network only if it is needed."""
     device = pick_device(args.device)
@@ -325,9 +339,11 @@ def main(argv: list[str] | None = None) -> None:
     if share.count > 1 and (videos or args.calibrate is not None):
         raise UserError("several processes share a folder of pairs; start a video or --calibrate with python test.py")
     if videos:
+        check_inputs_apart(args, [])
         return report_video(run_video(pipeline, args), args.out)
     args.sheets = math.inf if args.sheets is None else args.sheets
     pairs = open_pairs(args, num_classes, labels=args.mode == "Seg")
+    check_inputs_apart(args, pairs.sources)
     pairs = pairs.subset(pairs.names[: args.limit])
     if metrics and pairs.has_vi_to_ir:
         raise UserError(

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from utils.device import warn_of_slow_bfloat16
 from utils.errors import UserError, run
+from utils.files.writing import check_apart
 from utils.memory import keep_freed_memory
 from utils.training.config import choose, load_config
 from utils.training.distributed import Interruption, largest, make_accelerator, synchronise_batch_norm
@@ -60,8 +61,11 @@ def main(argv: list[str] | None = None) -> None:
     train, state_file = config.train, args.out / "state.pt"
     make_stage = choose("stage", config.stage, STAGES)
     make_optimizer = choose("train.optimizer", train.optimizer, OPTIMIZERS)
-    if state_file.exists() and not args.resume:
-        raise UserError(f"{state_file}: a run is there already; go on with --resume, or choose another --out")
+    written = [state_file, *(args.out / f"{name}.safetensors" for name in ("last", "best"))]
+    check_apart([Path(path) for path in (train.init, train.segmenter) if path], files=written)
+    existing = next((path for path in written if path.exists()), None)
+    if existing and not args.resume:
+        raise UserError(f"{existing}: a run is there already; go on with --resume, or choose another --out")
     state = load_state(state_file, config) if args.resume else None
 
     # Set-up.

@@ -17,7 +17,8 @@ from datasets.truth import TRUTH, read_truth
 from models.warping import grid_to_flow, resize, resize_matrix
 from utils.classes import CLASSES
 from utils.errors import UserError
-from utils.files.images import read_visible
+from utils.files.false_colour import to_scalar
+from utils.files.images import VisibleReader
 from utils.files.infrared import WHITE_HOT, Infrared, InfraredReader, Reading
 from utils.files.partners import files_by_name, find_partners
 from utils.files.thermal import COLOUR
@@ -88,6 +89,11 @@ class PairSet(Dataset):
     has_label: bool
     has_vi_to_ir: bool = False
 
+    @property
+    def sources(self) -> list[Path]:
+        """The files that the pairs are read from."""
+        return []
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -141,6 +147,8 @@ class PairedFolders(PairSet):
         self.files = {part: {name: two[index] for name, two in partners.files.items()} for index, part in _SIDES}
         self.reading = reading
         self.reader = InfraredReader([self.files["ir"][name] for name in self.names], reading)
+        vi_files = [self.files["vi"][name] for name in self.names]
+        self.vi_reader = VisibleReader(vi_files, reading.page, reading.vi_bits, reading.rgbt)
         for part, given in (("ir_warp", ir_warp), ("label", label)):
             if given is None:
                 continue
@@ -167,12 +175,17 @@ class PairedFolders(PairSet):
                 f"{truth}: no entry for {', '.join(without[:5])}{' and others' if len(without) > 5 else ''}"
             )
 
+    @property
+    def sources(self) -> list[Path]:
+        files = [path for part in self.files.values() for path in part.values()]
+        return files + [path for path in (self.flow, self.truth) if path is not None]
+
     def __getitem__(self, index: int) -> Pair:
         name = self.names[index]
         paths = {part: files[name] for part, files in self.files.items()}
         label_path = paths.pop("label", None)
         infrared = self.reader.read(paths["ir"])
-        vi, vi_lines = read_visible(paths["vi"], self.reading.page)
+        vi, vi_lines = self.vi_reader.read(paths["vi"])
         images: dict[str, Any] = {"ir": infrared.image, "vi": vi}
         if "ir_warp" in paths:
             images["ir_warp"] = self.reader.read(paths["ir_warp"]).image
@@ -203,15 +216,17 @@ class PairedFolders(PairSet):
 
 
 def _suspicions(infrared: Infrared, vi: Tensor, vi_path: Path) -> list[str]:
-    """Say what is suspicious about a pair: one picture twice, or two of colours."""
+    """Say what is suspicious about a pair: one picture twice, two of colours, or IR and VI swapped."""
     one_file = infrared.thermal.path.samefile(vi_path) and not infrared.thermal.has_visible
     ir = infrared.image
     if one_file or (ir.shape[-2:] == vi.shape[-2:] and len(ir) <= len(vi) and torch.equal(ir.expand_as(vi), vi)):
         return ["IR and VI are the same picture"]
     coloured = len(vi) == 3 and not all(torch.equal(vi[0], channel) for channel in vi[1:])
-    if infrared.thermal.unit == COLOUR and coloured:
-        return ["IR and VI are both colour pictures; is --ir the thermal one?"]
-    return []
+    if infrared.thermal.unit != COLOUR:
+        return []
+    if not coloured or to_scalar((vi * 255).byte().permute(1, 2, 0).numpy()) is not None:
+        return ["IR is a colour picture, VI is gray or in false colours; are --ir and --vi swapped?"]
+    return ["IR and VI are both colour pictures; is --ir the thermal one?"]
 
 
 def read_flow(folder: Path, name: str) -> Tensor:
@@ -243,7 +258,7 @@ def read_label(path: str | Path, num_classes: int = len(CLASSES)) -> Tensor:
             pixels = np.asarray(image)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable class map ({error})") from error
     if image_format not in ("PNG of mode L", "PNG of mode P"):
         raise UserError(f"{path}: a {image_format}; a class map is an 8-bit PNG of one channel")

@@ -108,7 +108,7 @@ class Pipeline:
             ir = infrared.image[None]
             missing = None if infrared.missing is None else infrared.missing[None]
         if not isinstance(vi, Tensor):
-            path, (vi, lines) = vi, read_visible(vi, reading.page)
+            path, (vi, lines) = vi, read_visible(vi, reading.page, reading.vi_bits)
             _warn(path, lines)
             vi = vi[None]
         ir, vi = ir.to(self.device), vi.to(self.device)

@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets.paired import PairedFolders, PairSet, test_set
 from datasets.sample import SamplePairs
 from utils.arguments import at_least
+from utils.files.images import BITS
 from utils.files.infrared import Reading
 from utils.files.polarity import POLARITIES
 from utils.files.stretch import stretch_argument
@@ -21,6 +22,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ir", type=Path, help="an infrared image, a folder of them, or a video")
     parser.add_argument("--vi", type=Path, help="a visible image, a folder of them, or a video")
+    parser.add_argument(
+        "--rgbt", type=Path, metavar="PATH", help="in place of both: files with the thermal image as fourth channel"
+    )
     parser.add_argument("--label", type=Path, help="class maps (8-bit PNG) of --vi, for segmentation")
     parser.add_argument(
         "--pairs",
@@ -49,6 +53,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--polarity", choices=POLARITIES, default="auto", help="of IR pictures; black hot is inverted (default: auto)"
     )
+    parser.add_argument(
+        "--vi_bits",
+        type=int,
+        choices=(*BITS, 16),
+        help="how many bits 16-bit files of --vi use (default: as many as the set reaches)",
+    )
 
 
 def check_data_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -57,7 +67,9 @@ def check_data_options(parser: argparse.ArgumentParser, args: argparse.Namespace
         parser.error("--ir and --vi go together")
     if (args.dataset_name is None) != (args.data_root is None):
         parser.error("--dataset_name and --data_root go together")
-    own = args.ir is not None or args.pairs is not None
+    if args.rgbt is not None and (args.ir is not None or args.pairs is not None):
+        parser.error("--rgbt takes the place of --ir and --vi, and of --pairs")
+    own = own_files(args)
     if own and args.dataset_name is not None:
         parser.error("give either --ir and --vi, or --dataset_name and --data_root")
     if args.label is not None and not own:
@@ -65,14 +77,19 @@ def check_data_options(parser: argparse.ArgumentParser, args: argparse.Namespace
     if args.pairs is not None and args.recursive:
         parser.error("--recursive looks for pairs; --pairs lists them")
     if not own:
-        for option in ("recursive", "page", "thermal_colours", "stretch", "polarity"):
+        for option in ("recursive", "page", "thermal_colours", "stretch", "polarity", "vi_bits"):
             if getattr(args, option) != parser.get_default(option):
-                parser.error(f"--{option} goes with --ir and --vi, or --pairs")
+                parser.error(f"--{option} goes with --ir and --vi, --rgbt or --pairs")
+
+
+def own_files(args: argparse.Namespace) -> bool:
+    """Tell whether the options name files rather than a test set."""
+    return any(path is not None for path in (args.ir, args.pairs, args.rgbt))
 
 
 def reading(args: argparse.Namespace) -> Reading:
-    """Return how the options say that IR files are read."""
-    return Reading(args.page, args.thermal_colours, args.stretch, args.polarity)
+    """Return how the options say that files are read."""
+    return Reading(args.page, args.thermal_colours, args.stretch, args.polarity, args.vi_bits, args.rgbt is not None)
 
 
 def open_pairs(args: argparse.Namespace, num_classes: int, labels: bool) -> PairSet:
@@ -83,11 +100,11 @@ def open_pairs(args: argparse.Namespace, num_classes: int, labels: bool) -> Pair
     """
     if args.dataset_name is not None:
         return test_set(args.data_root, args.dataset_name, num_classes, labels)
-    if args.ir is None and args.pairs is None:
+    if not own_files(args):
         return SamplePairs()
     pairs = PairedFolders(
-        args.ir,
-        args.vi,
+        args.rgbt or args.ir,
+        args.rgbt or args.vi,
         label=args.label,
         num_classes=num_classes,
         reading=reading(args),

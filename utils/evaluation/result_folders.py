@@ -31,8 +31,11 @@ def open_results(
     has_label: bool = False,
     kinds: Sequence[str] = KINDS,
     has_true_map: bool = False,
+    suffix: str = "",
 ) -> Results:
     """Find the files of ``NAME=DIR``, of these ``kinds``, that can be scored against the data set.
+
+    ``suffix`` is taken off the names that end in it.
 
     Registered images are used only if there are no flows that can be scored. Of pairs of unlike cameras, which have a
     true map and are not aligned, transforms are used, or flows if there are none, and no images but class maps.
@@ -47,7 +50,7 @@ def open_results(
         if not parts:
             raise UserError(f"{folder}: no transform/ or flow/ in it; images of unlike cameras cannot be scored")
     if not parts:
-        return Results(method, {"fused": files_by_name(folder)})
+        return Results(method, {"fused": _without_suffix(files_by_name(folder), suffix)})
     known = {"flow": has_true_flow or has_true_map, "transform": has_true_map, "seg": has_label}
     unscored = [REFERENCES[kind] for kind in REFERENCES if not known[kind] and parts.pop(kind, None)]
     if not parts:
@@ -62,7 +65,19 @@ def open_results(
     for kind, path in suffixed.items():
         found = path.rglob(f"*{_SUFFIX[kind]}")
         files[kind] = {file.relative_to(path).with_suffix("").as_posix(): file for file in found}
-    return Results(method, files)
+    return Results(method, {kind: _without_suffix(found, suffix) for kind, found in files.items()})
+
+
+def _without_suffix(files: dict[str, Path], suffix: str) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for name, path in files.items():
+        name = name.removesuffix(suffix)
+        if name in named:
+            raise UserError(
+                f"{path}: without --suffix {suffix} it has the name of {named[name].name}; keep one of them"
+            )
+        named[name] = path
+    return named
 
 
 def missing_files(results: Results, names: list[str]) -> list[str]:
@@ -71,7 +86,10 @@ def missing_files(results: Results, names: list[str]) -> list[str]:
     for kind, files in results.files.items():
         missing = [name for name in names if name not in files]
         if len(missing) == len(names):
-            lines.append(f"{results.method}: no {kind} file carries a name of the data set, such as {names[0]}")
+            lines.append(
+                f"{results.method}: no {kind} file carries a name of the data set, such as {names[0]}; "
+                "where they end in one thing more, --suffix _fused takes it off"
+            )
         elif missing:
             listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
             lines.append(f"{results.method}: no {kind} file for {listed}")

@@ -1,6 +1,7 @@
 """Score the result folders of any number of methods on a data set, and write tables and curves."""
 
 import multiprocessing
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,14 @@ from utils.errors import UserError
 from utils.evaluation.result_folders import Results, missing_files, read_estimated_flow
 from utils.figures.curves import cumulative_curves, trade_off
 from utils.figures.tables import latex, markdown, summarise
-from utils.files.images import read_image
+from utils.files.images import read_result
 from utils.files.results import write_csv
 from utils.files.writing import write_bytes
 from utils.metrics.alignment import alignment_metrics
 from utils.metrics.cameras import camera_metrics, fitted_frames, summarise_accepted, summarise_errors
 from utils.metrics.fusion import METRICS, PAPER, PAPER_SCALE, fusion_metrics, gray_levels
 from utils.metrics.registration import registration_metrics
+from utils.notes import Notes
 
 # The row of unlike cameras before registration, with IR's frame scaled onto VI's.
 AS_GIVEN = "as given"
@@ -41,17 +43,21 @@ def in_summary(kind: str, metrics: tuple[str, ...]) -> bool:
     return kind != "seg" and (kind != "fused" or bool(metrics))
 
 
-def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> dict[str, float]:
-    """Score one result file of ``kind``; returns values by column. ``pair`` is in VI's frame but for a true map."""
+def score_file(kind: str, path: Path, pair: Pair, metrics: tuple[str, ...]) -> tuple[dict[str, float], list[str]]:
+    """Score one result file of ``kind``; returns values by column, and lines to tell the user of the file.
+
+    ``pair`` is in VI's frame but for a true map.
+    """
     if pair.vi_to_ir is not None:
-        return score_map(kind, path, pair)
-    if kind == "fused":
-        return fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(read_image(path)), metrics)
+        return score_map(kind, path, pair), []
     if kind == "flow":
-        return registration_metrics(read_estimated_flow(path)[None], pair.flow[None])
-    images = {"before": pair.ir if pair.ir_warp is None else pair.ir_warp, "after": read_image(path)}
+        return registration_metrics(read_estimated_flow(path)[None], pair.flow[None]), []
+    result, lines = read_result(path)
+    if kind == "fused":
+        return fusion_metrics(gray_levels(pair.ir), gray_levels(pair.vi), gray_levels(result), metrics), lines
+    images = {"before": pair.ir if pair.ir_warp is None else pair.ir_warp, "after": result}
     scores = {when: alignment_metrics(gray_levels(image), gray_levels(pair.vi)) for when, image in images.items()}
-    return {f"{name}_{when}": value for when, values in scores.items() for name, value in values.items()}
+    return {f"{name}_{when}": value for when, values in scores.items() for name, value in values.items()}, lines
 
 
 def score_map(kind: str, path: Path, pair: Pair) -> dict[str, float]:
@@ -72,8 +78,9 @@ def score_map(kind: str, path: Path, pair: Pair) -> dict[str, float]:
 
 def score_pair(
     pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], index: int
-) -> tuple[list[dict], list[str]]:
-    """Score all methods on one pair; returns a row for each method and a line for each file that failed.
+) -> tuple[list[dict], list[str], dict[str, list[str]]]:
+    """Score all methods on one pair; returns a row for each method, a line for each file that failed, and by file what
+    to tell the user.
 
     A pair with a true map adds a row "as given", before registration.
     """
@@ -87,22 +94,24 @@ def score_pair(
             frames = fitted_frames(pair.vi.shape[-2:], pair.ir.shape[-2:])
             rows = [{"method": AS_GIVEN, "name": name} | camera_metrics(frames, pair.vi_to_ir, pair.ir.shape[-2:])]
     except (UserError, ValueError) as error:
-        return [], [str(error) if isinstance(error, UserError) else f"{name}: {error}"]
-    problems = []
+        return [], [str(error) if isinstance(error, UserError) else f"{name}: {error}"], {}
+    problems, notes = [], {}
     for results in methods:
         row = {}
         for kind, files in results.files.items():
             if name not in files or not in_summary(kind, metrics):
                 continue
             try:
-                row |= score_file(kind, files[name], pair, metrics)
+                columns, lines = score_file(kind, files[name], pair, metrics)
+                row |= columns
+                notes[str(files[name])] = lines
             except UserError as error:
                 problems.append(str(error))
             except ValueError as error:
                 problems.append(f"{files[name]}: {error}")
         if row:
             rows.append({"method": results.method, "name": name} | row)
-    return rows, problems
+    return rows, problems, notes
 
 
 def score_all(
@@ -117,9 +126,13 @@ def score_all(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             scored = list(bar(pool.map(score, range(len(pairs)))))
-    rows = [row for pair_rows, _ in scored for row in pair_rows]
+    rows = [row for pair_rows, _, _ in scored for row in pair_rows]
+    notes = Notes(partial(print, file=sys.stderr))
+    for name, lines in (item for _, _, found in scored for item in found.items()):
+        notes.tell(name, lines)
+    notes.close()
     order = {method: rank for rank, method in enumerate([AS_GIVEN, *(results.method for results in methods)])}
-    return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines in scored for line in lines]
+    return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines, _ in scored for line in lines]
 
 
 def camera_summary(method: str, rows: list[dict]) -> dict[str, float | None]:

@@ -17,7 +17,7 @@ from models.results import SMALLEST_SIDE
 from utils.classes import CLASS_COLOURS, class_names
 from utils.colour import luminance
 from utils.errors import UserError
-from utils.files.images import read_image
+from utils.files.images import read_result
 from utils.files.writing import write_file
 from utils.metrics.segmentation import confusion_matrix, iou_per_class, mean_iou
 
@@ -86,7 +86,7 @@ def class_maps(
         sources |= {row: lambda pair, image=image: segment(segmenter, image(pair)) for row, image in INPUTS.items()}
     for method, files in methods.items():
         if segmenter is not None and "fused" in files:
-            sources[method] = _from_files(files["fused"], lambda path: segment(segmenter, read_image(path)))
+            sources[method] = _from_files(files["fused"], lambda path: segment(segmenter, read_result(path)[0]))
         if "seg" in files:
             row = f"{method} (seg/)" if method in sources else method
             sources[row] = _from_files(files["seg"], lambda path: read_label(path, num_classes))

@@ -23,9 +23,10 @@ _RANGE_FILES, _POLARITY_FILES = 64, 16  # at most
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read IR files: the options ``--page``, ``--thermal_colours``, ``--stretch`` and ``--polarity``.
+    """How to read files: the options ``--page``, ``--thermal_colours``, ``--stretch``, ``--polarity``, ``--vi_bits``.
 
-    ``page`` and ``colours`` as in :func:`utils.files.thermal.read_thermal`; ``stretch``: "pair", the percentiles of
+    ``page``, ``colours`` and ``rgbt`` as in :func:`utils.files.thermal.read_thermal`; ``vi_bits`` as in
+    :class:`utils.files.images.VisibleReader`; ``stretch``: "pair", the percentiles of
     each image; "set", of all together; or (low, high) in the files' unit; ``polarity``: "white_hot", "black_hot", or
     "auto", which judges pictures (measurements are white hot).
     """
@@ -34,6 +35,8 @@ class Reading:
     colours: str = "auto"
     stretch: str | Range = "pair"
     polarity: str = "auto"
+    vi_bits: int | None = None
+    rgbt: bool = False
 
 
 # The default, and how public data sets are read, which are white hot.
@@ -79,7 +82,7 @@ class InfraredReader:
 
     def values(self, path: str | Path) -> Thermal:
         """Read one of the files to its original values."""
-        return read_thermal(path, self.reading.page, self.reading.colours)
+        return read_thermal(path, self.reading.page, self.reading.colours, self.reading.rgbt)
 
     def _statement(self, thermal: Thermal, low: float, high: float, black_hot: bool) -> str:
         if self.reading.stretch == "pair" and thermal.measured:

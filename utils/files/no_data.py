@@ -1,4 +1,4 @@
-"""Find the pixels of a measurement that hold none: NaN, infinite, no-data values, dead pixels, and black frames.
+"""Find the pixels of a measurement that hold none: NaN, infinite, no-data values, dead pixels, telemetry, black frames.
 
 A value is taken for a sign of "no data" only where it lies far from everything else in the image, so that a saturated
 flame or a frosty 0 degrees stay what they are.
@@ -16,6 +16,13 @@ _PERCENTILES = (0.5, 99.5)
 _FRAME_PIXELS = 16
 _NEAR, _FEW = 0.02, 0.1  # few other pixels lie as near to 0 as this share of the spread
 _REPEATS = 10  # no other value repeats that often
+# Dead pixels and telemetry rows have values beyond all others by more than the spread of most. They matter where they
+# are more than a stretch forgives; fewer may as well be small hot things.
+_MOST = (5, 95)  # percentiles
+_FORGIVEN = 0.0025  # share of the pixels
+_DEAD_PIXELS = 8  # the largest group of dead pixels that touch
+_LINE = 2  # rows or columns of a dead line
+_TELEMETRY_ROWS, _TELEMETRY = 4, 0.02  # at most, at either edge; share of a row that is beyond
 
 
 def missing_pixels(values: np.ndarray, no_data: float | None = None) -> np.ndarray:
@@ -34,7 +41,47 @@ def missing_pixels(values: np.ndarray, no_data: float | None = None) -> np.ndarr
         signs |= {float(limits.min), float(limits.max), 0.0}
     for sign in sorted(signs):
         absent |= _isolated(values, absent, sign)
-    return absent | black_frame(values, absent)
+    absent |= black_frame(values, absent)
+    absent |= _telemetry(values, absent)
+    return absent | _dead(values, absent)
+
+
+def _beyond(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Mark the values that lie beyond most others by more than their spread."""
+    present = values[~absent].astype(np.float64)
+    if not present.size:
+        return np.zeros_like(absent)
+    low, high = np.percentile(present, _MOST)
+    if low == high:
+        return np.zeros_like(absent)
+    return ~absent & ((values < 2 * low - high) | (values > 2 * high - low))
+
+
+def _telemetry(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Mark the rows at the upper and lower edge that hold numbers about the frame, as FLIR's cores write them."""
+    rows = np.zeros_like(absent)
+    if len(values) < 4 * _TELEMETRY_ROWS:
+        return rows
+    beyond = _beyond(values, absent).mean(axis=1) > _TELEMETRY
+    odd = beyond | (absent.mean(axis=1) > 0.5)
+    for edge in (slice(None), slice(None, None, -1)):
+        count = int(np.argmin(odd[edge]))
+        # A hot thing at the edge reaches further.
+        if 0 < count <= _TELEMETRY_ROWS and beyond[edge][:count].any():
+            rows[edge][:count] = True
+    return rows
+
+
+def _dead(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Mark single pixels, small groups and whole lines of values far beyond the others, if they are many."""
+    beyond = _beyond(values, absent)
+    _, labels, found, _ = cv2.connectedComponentsWithStats(beyond.astype(np.uint8), connectivity=8)
+    sides = found[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
+    line = (sides == values.shape).any(axis=1) & (sides.min(axis=1) <= _LINE)
+    dead = (found[:, cv2.CC_STAT_AREA] <= _DEAD_PIXELS) | line
+    dead[0] = False  # all that is not beyond
+    marked = dead[labels]
+    return marked if marked.mean() > _FORGIVEN else np.zeros_like(marked)
 
 
 def _isolated(values: np.ndarray, absent: np.ndarray, sign: float) -> np.ndarray:

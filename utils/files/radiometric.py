@@ -45,7 +45,7 @@ def read_radiometric(data: bytes, path: Path) -> Radiometric | None:
         raise
     except Exception as error:  # both packages raise a dozen unrelated kinds for a damaged file
         raise UserError(f"{path}: not a readable radiometric JPEG of {kind} ({error})") from error
-    turned = orientation(data)
+    turned = orientation(data, path)
     visible = None if found.visible is None else upright(found.visible, turned)
     return Radiometric(upright(found.values, turned), visible)
 

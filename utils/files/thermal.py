@@ -3,7 +3,7 @@
 Nothing is stretched here; :mod:`utils.files.stretch` makes images in [0, 1] of the values.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,8 @@ class Thermal:
     """The content of a thermal file: ``values`` ``(1 or 3, h, w)`` float32, unchanged, NaN where a pixel has none.
 
     3 channels (RGB) only for a picture of ``unit`` :data:`COLOUR`. ``notes``: lines to tell the user, the same for all
-    files of a kind, to be printed after the file's name. ``has_visible``: whether the file, a radiometric one, also
-    holds a photograph (:func:`utils.files.images.read_visible`).
+    files of a kind, to be printed after the file's name. ``has_visible``: whether the file, radiometric or RGB-T, also
+    holds the visible image (:class:`utils.files.images.VisibleReader`).
     """
 
     values: Tensor
@@ -54,15 +54,15 @@ class Thermal:
         return self.unit not in PICTURES
 
 
-def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto") -> Thermal:
+def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto", rgbt: bool = False) -> Thermal:
     """Read a thermal file to its original values.
 
     8-bit pictures; counts of 16 or 32 bit, also signed; floats; ``.npy``; radiometric JPEGs of FLIR and DJI, to degrees
     Celsius. ``page``: which one of a file of several (from 1; default: the first, with a note). ``colours``: "auto"
     turns a false-colour picture back into the scalar that it shows (:mod:`utils.files.false_colour`), "keep" does not.
-    Missing pixels (:mod:`utils.files.no_data`) become NaN, but none of an 8-bit picture, whose black may be cold.
-    Raises UserError naming the file if it is missing, damaged, of another kind, or has no such page, or a radiometric
-    file's package is not installed.
+    ``rgbt``: the thermal image is the file's fourth channel. Missing pixels (:mod:`utils.files.no_data`) become NaN,
+    but none of an 8-bit picture, whose black may be cold. Raises UserError naming the file if it is missing, damaged,
+    of another kind, or has no such page or channel, or a radiometric file's package is not installed.
     """
     path = Path(path)
     data = read_file(path)
@@ -70,7 +70,14 @@ def read_thermal(path: str | Path, page: int | None = None, colours: str = "auto
     if found is not None:
         values, notes = _measurements(found.values[:, :, None], None, path)
         return Thermal(values, CELSIUS, path, notes=notes, has_visible=found.visible is not None)
-    return thermal_of(decode(data, path, page), path, page, colours)
+    pixels = decode(data, path, page)
+    if rgbt and pixels.fourth is None:
+        raise UserError(
+            f"{path}: has no fourth channel; --rgbt takes files of RGB and thermal, for others --ir and --vi"
+        )
+    if rgbt:
+        pixels.array = pixels.fourth
+    return replace(thermal_of(pixels, path, page, colours), has_visible=rgbt)
 
 
 def thermal_of(pixels: Pixels, path: Path, page: int | None = None, colours: str = "auto") -> Thermal:
@@ -110,7 +117,9 @@ def _measurements(array: np.ndarray, no_data: float | None, path: Path) -> tuple
     if not absent.any():
         return values, []
     values[:, torch.from_numpy(absent)] = torch.nan
-    return values, ["IR has missing pixels (NaN, infinite, no-data values, dead, or a black frame), left out"]
+    return values, [
+        "IR has missing pixels (NaN, infinite, no-data values, dead, telemetry, or a black frame), left out"
+    ]
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -2,7 +2,9 @@
 
 import io
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,13 +14,14 @@ from utils.errors import UserError
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file under a temporary name in its folder and rename it; raises UserError if it cannot be written."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Short, since the name itself may be as long as the system allows.
+    temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        if temporary.is_file():
+        with suppress(OSError):
             temporary.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -35,3 +38,32 @@ def check_writable(folder: Path) -> None:
     probe = folder / ".probe"
     write_bytes(probe, b"")
     probe.unlink()
+
+
+def check_apart(
+    inputs: Iterable[Path | None], folders: Iterable[Path] = (), files: Iterable[Path] = (), option: str = "--out"
+) -> None:
+    """Raise UserError if an input is one of the ``files`` to be written, or is or lies in one of the ``folders``.
+
+    Other spellings and links are seen through. Call it before anything is written. None is no input.
+    """
+    around = {identity: path for path in folders if (identity := _identity(path)) is not None}
+    written = around | {identity: path for path in files if (identity := _identity(path)) is not None}
+    checked: dict[Path, Path | None] = {}  # folder -> where results would be written, if it lies there
+    for path in filter(None, inputs):
+        real = Path(os.path.realpath(path))
+        if real.parent not in checked:
+            above = (around.get(_identity(folder)) for folder in (real.parent, *real.parent.parents))
+            checked[real.parent] = next(filter(None, above), None)
+        place = written.get(_identity(real)) or checked[real.parent]
+        if place is not None:
+            raise UserError(f"{path}: is an input, and results would be written to {place}; choose another {option}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or folder from all others, whatever it is called; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
