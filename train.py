@@ -76,6 +76,11 @@ def main(argv: list[str] | None = None) -> None:
         warn_of_slow_bfloat16(device, "train.precision=float32")
     torch.manual_seed(train.seed)
     stage = make_stage(config, device, train.seed + accelerator.process_index)
+    if is_main:
+        for line in stage.sampler.lines:
+            print(line, file=sys.stderr)
+        if not stage.pairs:
+            print("note: no pairs to validate on, so no best weights; set data.hold_out or data.val", file=sys.stderr)
     network = stage.network.train()
     if accelerator.num_processes > 1:
         synchronise_batch_norm(network, device)

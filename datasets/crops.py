@@ -23,6 +23,7 @@ from datasets.training_sets import Data, held_out, open_ir_set, open_set
 from models.warping import pixel_grid, resize, valid_mask, warp
 from utils.colour import luminance
 from utils.errors import UserError
+from utils.notes import Notes
 
 _WINDOW_TRIES = 24
 _SMALLEST_WINDOW = 0.5  # factor on the zoom at the last try
@@ -68,14 +69,16 @@ class CropSampler:
 
     With ``labels`` the label maps are read too, for :meth:`aligned`. ``seed`` determines every random choice on a type
     of device; :meth:`state` and :meth:`restore` save and continue the random sequence. ``config`` may be replaced
-    between two draws by one that reads the same images. Raises UserError if a set cannot be read, if none of its pairs
-    remains for training, or if an image is too small to crop.
+    between two draws by one that reads the same images. ``lines``: what to tell the user of the images. Raises
+    UserError if a set cannot be read, if none of its pairs remains for training, or if an image is too small to crop.
     """
 
     def __init__(self, config: Data, seed: int, device: torch.device | str = "cpu", labels: bool = False):
         self.config, self.device, self.labels = config, torch.device(device), labels
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.names: list[str] = []
+        self.lines: list[str] = []
+        notes = Notes(self.lines.append)
         images, classes, whole, counts = [], [], [], []
         for name in [*config.sets, *config.ir_sets]:
             pairs = open_set(config, name, labels) if name in config.sets else open_ir_set(config, name)
@@ -84,6 +87,7 @@ class CropSampler:
                 raise UserError(f"{name}: data.hold_out leaves none of its {len(pairs)} pairs to train on")
             for i in range(count):
                 pair = pairs[i].in_vi_frame()
+                notes.tell(pair.name, pair.notes)
                 levels = self._levels(pair)
                 images.append(levels)
                 whole.append((pair.vi.shape[2], pair.vi.shape[1]))
@@ -97,6 +101,13 @@ class CropSampler:
         if config.crop > largest:
             raise UserError(
                 f"data.crop={config.crop} is larger than every image (at data.scale {largest} pixels at most)"
+            )
+        notes.close()
+        sides = [min(levels[0].shape[:2]) for levels in images]
+        if small := sum(side < config.crop for side in sides):
+            self.lines.append(
+                f"note: {small} of {len(images)} images have a side below data.crop={config.crop} (at data.scale "
+                f"{min(sides)} pixels) and are magnified; a smaller data.crop avoids it"
             )
         self.images = PackedImages(images, self.device, classes if labels else None)
         self.whole = torch.tensor(whole, dtype=torch.float32, device=self.device)  # (width, height) before reduction
@@ -120,7 +131,7 @@ class CropSampler:
     def _levels(self, pair: Pair) -> list[Tensor]:
         """Return the 8-bit channels IR, R, G, B of ``pair`` at each level, ``(H, W, 4)``."""
         height, width = pair.vi.shape[-2:]
-        image = torch.cat((pair.ir.mean(dim=0, keepdim=True), pair.vi.expand(3, -1, -1)))[None]
+        image = torch.cat((luminance(pair.ir[None])[0], pair.vi.expand(3, -1, -1)))[None]
         levels = []
         for level in range(LEVELS):
             size = [max(1, round(side * self.config.scale / 2**level)) for side in (height, width)]

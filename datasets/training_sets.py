@@ -28,7 +28,7 @@ class Data:
     """Training and validation data: ``root`` holds ``SET/SPLIT/{ir,vi[,label]}``; the set "toy" needs no files."""
 
     root: str = "data"
-    sets: dict[str, float] = setting({"RoadScene/train": 1.0}, _SHARES)  # each SET/SPLIT and its share of the crops
+    sets: dict[str, float] = setting({"RoadScene/train": 1.0}, _SHARES)  # each SET[/SPLIT] and its share of the crops
     # SET/SPLIT/ir without partners, and their shares of the deformed crops (stages R and RF), each image matched with a
     # made-up other modality of itself.
     ir_sets: dict[str, float] = setting({}, _IR_SHARES)
@@ -51,17 +51,27 @@ class Data:
 
 
 def open_set(config: Data, name: str, labels: bool) -> PairSet:
-    """Open the pairs of ``config.root/name`` (``SET/SPLIT``), with label maps if ``labels``.
+    """Open the pairs of ``config.root/name`` (``SET`` or ``SET/SPLIT``), with label maps if ``labels``.
 
-    Raises UserError if the folder is missing or has another layout than that of ``python -m datasets.prepare``.
+    Raises UserError if a folder is missing, with what to do about it.
     """
     folder, reader = Path(config.root) / name, READERS.get(name.split("/")[0])
     if reader:
         return reader(folder, labels)
+    if not (folder / "ir").is_dir() and name in config.val:
+        raise UserError(
+            f"{folder / 'ir'}: no such folder, to validate on (data.val); to validate on a tenth of the training "
+            "pairs: --set 'data.val=[]' --set data.hold_out=0.1"
+        )
     if not (folder / "ir").is_dir():
         raise UserError(
             f"{folder / 'ir'}: no such file or folder; data.root must hold {name}/{{ir,vi}}, "
-            "as python -m datasets.prepare lays it out"
+            "as python -m datasets.prepare lays it out; your own pairs: configs/own.yaml"
+        )
+    if labels and not (folder / "label").is_dir():
+        raise UserError(
+            f"{folder / 'label'}: no such folder; the stages FS and SEG need a class map for each visible image, an "
+            "8-bit PNG of its name; without any, train stage RF or F"
         )
     return PairedFolders(folder / "ir", folder / "vi", label=folder / "label" if labels else None)
 
@@ -73,5 +83,8 @@ def open_ir_set(config: Data, name: str) -> PairSet:
 
 
 def held_out(config: Data, count: int) -> int:
-    """Return the number of held-out pairs, the last by name, of a training set of ``count`` pairs."""
-    return round(config.hold_out * count)
+    """Return the number of held-out pairs, the last by name, of a training set of ``count`` pairs.
+
+    At least one, if any are to be held out.
+    """
+    return max(1, round(config.hold_out * count)) if config.hold_out else 0

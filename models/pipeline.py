@@ -13,7 +13,7 @@ from models.registration import REGISTRARS, Transform
 from models.registration.registrar import ROTATION, SCALE
 from models.registration.registry import by_decision, registered_at
 from models.registration.rig import RigRegistrar
-from models.results import Registration, Result
+from models.results import Registration, Result, as_images
 from models.superfusion import SuperFusion
 from models.weights import SHIPPED, load_model
 from utils.device import pick_device
@@ -96,38 +96,40 @@ class Pipeline:
     def __call__(self, ir: Tensor | str | Path, vi: Tensor | str | Path, reading: Reading = DEFAULT) -> Result:
         """Register ``ir`` to ``vi`` and fuse them: tensors ``(B, 1 or 3, height, width)`` in [0, 1], or files.
 
+        Tensors of any float type become float32; integers, NaN, values outside [0, 1] and arrays are a ValueError.
+
         The two may differ in size; the results have VI's, and lie on the pipeline's device. A refused pair
         (``result.accepted``) is fused all the same: look before you use it. ``reading`` says how an IR file becomes an
         image; what there is to tell of a file is a warning. Raises UserError for a file that cannot be read, ValueError
         for images that do not fit together or are too small.
         """
         missing = None
-        if not isinstance(ir, Tensor):
+        if isinstance(ir, str | Path):
             infrared = read_infrared(ir, reading)
             _warn(ir, infrared.notes)
             ir = infrared.image[None]
             missing = None if infrared.missing is None else infrared.missing[None]
-        if not isinstance(vi, Tensor):
+        if isinstance(vi, str | Path):
             path, (vi, lines) = vi, read_visible(vi, reading.page, reading.vi_bits)
             _warn(path, lines)
             vi = vi[None]
-        ir, vi = ir.to(self.device), vi.to(self.device)
+        ir, vi = self._images(ir, vi)
         return self.fuse_registered(ir, vi, self.register(ir, vi, missing))
 
     def register(self, ir: Tensor, vi: Tensor, missing: Tensor | None = None) -> Registration:
         """Register ``ir`` ``(B, 1 or 3, h, w)`` to ``vi`` ``(B, 1 or 3, H, W)``, both in [0, 1], by the registrar.
 
         ``missing`` ``(B, 1, h, w)`` bool: pixels of ``ir`` that have no value (:meth:`Registration.without`). Raises
-        ValueError for other shapes.
+        ValueError for other shapes, types and ranges.
         """
         with torch.inference_mode():
-            registration = self._register(ir.to(self.device), vi.to(self.device))
+            registration = self._register(*self._images(ir, vi))
             return registration if missing is None else registration.without(missing.to(self.device))
 
     @torch.inference_mode()
     def fuse_registered(self, ir: Tensor, vi: Tensor, registration: Registration) -> Result:
         """Fuse the pair of a ``registration`` by :meth:`register`; where IR has no content, ``fused`` is VI."""
-        ir, vi = ir.to(self.device), vi.to(self.device)
+        ir, vi = self._images(ir, vi)
         fused = self.fuse(registration.registered, vi)
         return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
 
@@ -154,12 +156,16 @@ class Pipeline:
 
         Where ``ir`` has no value, at ``missing`` ``(B, 1, H, W)`` bool, and a little around, the result is VI.
         """
-        ir, vi = ir.to(self.device), vi.to(self.device)
+        ir, vi = self._images(ir, vi)
         fused = blend(self.network.fuse(ir, vi), vi, torch.full_like(vi[:, :1], self.ir_strength))
         if missing is None:
             return fused
         here = Registration.by_flow(ir, ir.new_zeros(len(ir), 2, *ir.shape[-2:])).without(missing.to(self.device))
         return blend(fused, vi, share_of_fused(ir, here))
+
+    def _images(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both images as float32 on the pipeline's device; ValueError for other types and ranges."""
+        return as_images("ir", ir).to(self.device), as_images("vi", vi).to(self.device)
 
 
 def _warn(path: str | Path, lines: list[str]) -> None:

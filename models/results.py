@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from typing_extensions import Self
 
@@ -10,6 +11,7 @@ from models.warping import valid_mask, warp
 
 SMALLEST_SIDE = 32  # of VI, and of IR where both have one size
 SMALLEST_IR = 16
+_ROUNDING = 1e-3  # by which a resize may leave [0, 1]
 
 
 @dataclass
@@ -56,9 +58,39 @@ class Result(Registration):
     fused: Tensor | None = None
 
 
+def as_images(name: str, image: Tensor) -> Tensor:
+    """Return ``image`` ``(B, C, H, W)`` in [0, 1], of any float type, as float32; ``name`` is for messages.
+
+    Raises ValueError for what is no tensor, for integers, NaN, and values outside [0, 1].
+    """
+    check_type(name, image)
+    if not image.numel():
+        return image.float()
+    low, high = (float(bound) for bound in image.aminmax())
+    if not -_ROUNDING <= low <= high <= 1 + _ROUNDING:
+        given = "holds NaN" if low != low or high != high else f"has values from {low:g} to {high:g}"
+        raise ValueError(f"{name} {given}; images lie in [0, 1]: divide 8-bit values by 255, stretch measurements")
+    return image.float()
+
+
+def check_type(name: str, image: Tensor) -> None:
+    """Raise ValueError unless ``image`` is a tensor of floats."""
+    if not isinstance(image, Tensor):
+        kind = f"{type(image).__module__.partition('.')[0]}.{type(image).__name__}"
+        raise ValueError(
+            f"{name} is a {kind}, not a tensor; of an 8-bit array (H, W, 3): "
+            "torch.from_numpy(array).permute(2, 0, 1)[None] / 255"
+        )
+    if not image.is_floating_point():
+        raise ValueError(f"{name} holds {image.dtype}, not floats in [0, 1]; divide 8-bit values by 255")
+
+
 def check_images(ir: Tensor, vi: Tensor) -> None:
-    """Raise ValueError unless both are ``(B, 1 or 3, H, W)`` of one batch, IR's sides at least 16, VI's at least 32."""
+    """Raise ValueError unless both are tensors of floats ``(B, 1 or 3, H, W)`` of one batch, IR's sides at least 16,
+    VI's at least 32.
+    """
     for name, image, least in (("ir", ir, SMALLEST_IR), ("vi", vi, SMALLEST_SIDE)):
+        check_type(name, image)
         if image.ndim != 4 or image.shape[1] not in (1, 3):
             raise ValueError(f"{name} has shape {tuple(image.shape)}, not (B, 1 or 3, H, W)")
         if min(image.shape[-2:]) < least:
@@ -68,7 +100,10 @@ def check_images(ir: Tensor, vi: Tensor) -> None:
 
 
 def check_pair(ir: Tensor, vi: Tensor) -> None:
-    """Raise ValueError unless both are as in :func:`check_images` and of one size."""
+    """Raise ValueError unless both are as in :func:`check_images`, of one size and of the networks' type."""
     check_images(ir, vi)
+    for name, image in (("ir", ir), ("vi", vi)):
+        if image.dtype == torch.float64:
+            raise ValueError(f"{name} holds torch.float64; the networks take float32: {name}.float()")
     if ir.shape[-2:] != vi.shape[-2:]:
         raise ValueError(f"ir {tuple(ir.shape)} and vi {tuple(vi.shape)} differ in batch or size")

@@ -42,12 +42,12 @@ class SuperFusion(nn.Module):
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
         """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], H and W at least 32.
 
-        Raises ValueError for other shapes.
+        A colour picture as IR is matched by its luminance, as in training. Raises ValueError for other shapes or types.
         """
         check_pair(ir, vi)
-        flow = None
+        flow, gray = None, luminance(ir)
         for scale in self.passes:
-            moving = ir if flow is None else warp(ir, flow)
+            moving = gray if flow is None else warp(gray, flow)
             step = self._match(_three_channels(moving), _three_channels(vi), scale)
             flow = step if flow is None else compose(flow, step)
             if self.local is not None:

@@ -7,6 +7,7 @@ from datasets.crops import CropSampler
 from datasets.paired import Pair, PairSet
 from datasets.training_sets import READERS, Data, held_out, open_set
 from models.warping import pixel_grid, warp
+from utils.colour import luminance
 from utils.errors import UserError
 from utils.files.images import write_image
 
@@ -289,9 +290,34 @@ def test_a_state_of_another_device_is_left_out(root):
 def test_what_is_held_out_is_the_last_by_name_and_is_not_drawn(root):
     config = dict(hold_out=0.34, labels=True)
     assert held_out(Data(hold_out=0.34), 3) == 1 and held_out(Data(), 3) == 0
+    assert held_out(Data(hold_out=0.1), 4) == 1  # not none, where some are asked for
     _, names = sampler(root, "CLASSES", **config).aligned(32)
     assert set(names) == {"e", "f"}
     assert open_set(Data(root=str(root)), "CLASSES/train", labels=False).names == ["e", "f", "g"]
+
+
+def test_what_is_noteworthy_of_the_images_is_told(root, tmp_path):
+    assert not any("magnified" in line for line in sampler(root, "LARGE", crop=120).lines)
+    line = sampler(root, "LARGE", "SMALL", crop=100).lines[-1]
+    assert line.startswith("note: 1 of 3 images have a side below data.crop=100 (at data.scale 71 pixels) and are mag")
+    for name in ("a", "b"):
+        image = torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(0))
+        write_pair(tmp_path / "S" / "train", name, image[0], image)
+        write_image(tmp_path / "S" / "train" / "ir" / f"{name}.png", image)
+    one, more = sampler(tmp_path, "S").lines
+    assert one == "note: a: IR and VI are the same picture" and more.startswith("note: 1 more: ")
+
+
+def test_a_colour_picture_as_ir_becomes_its_luminance(tmp_path):
+    # As in fusion and matching, a mean of the channels would be another image.
+    colours = torch.rand(3, 60, 60) * torch.tensor([0.9, 0.5, 0.1]).view(3, 1, 1)
+    write_pair(tmp_path / "S" / "train", "a", colours[0], torch.rand(3, 60, 60))
+    write_image(tmp_path / "S" / "train" / "ir" / "a.png", colours)
+    batch, _ = sampler(tmp_path, "S", zoom=(1.0, 1.0)).aligned(1)
+    stored = luminance((colours[None] * 255).round() / 255)
+    crops = stored.unfold(2, 40, 1).unfold(3, 40, 1).reshape(-1, 40, 40)
+    drawn = torch.cat((batch["ir"][0], batch["ir"][0].flip(2)))
+    assert (crops[:, None] - drawn).abs().amax((2, 3)).min() < 0.005
 
 
 def test_sets_are_drawn_by_their_shares(root):
@@ -311,7 +337,7 @@ def test_the_config_may_change_between_draws(root):
 def test_sampler_mistakes_are_named(root, tmp_path):
     with pytest.raises(UserError, match="NONE/train/ir: no such file or folder"):
         sampler(root, "NONE")
-    with pytest.raises(UserError, match="LARGE/train/label: no such file or folder"):
+    with pytest.raises(UserError, match="LARGE/train/label: no such folder; .* class map"):
         sampler(root, "LARGE", labels=True)
     with pytest.raises(UserError, match="LARGE/train: data.hold_out leaves none of its 2 pairs to train on"):
         sampler(root, hold_out=0.9)

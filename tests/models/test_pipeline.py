@@ -154,3 +154,48 @@ def test_the_strength_of_ir_mixes_the_fused_with_the_visible_image(files):
     assert (whole - vi).abs().max() > 0.05
     with pytest.raises(ValueError, match="ir_strength is 1.5"):
         Pipeline(moving_model(), "matcher", ir_strength=1.5)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return Pipeline(moving_model(), registrar="matcher")
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda x: x * 255, "has values from .* to .*; images lie in .0, 1.: divide 8-bit values by 255"),
+        (lambda x: x - 0.5, "has values from -0.*; images lie in .0, 1."),
+        (lambda x: torch.where(x > 0.9, torch.nan, x), "holds NaN; images lie in .0, 1."),
+        (lambda x: torch.where(x > 0.9, torch.inf, x), "has values from .* to inf"),
+        (lambda x: (x * 255).byte(), "holds torch.uint8, not floats in .0, 1.; divide 8-bit values by 255"),
+        (lambda x: x.numpy(), r"is a numpy.ndarray, not a tensor; .*torch.from_numpy\(array\)"),
+        (lambda x: x[0], r"has shape \(\d, 64, 96\), not \(B, 1 or 3, H, W\)"),
+        (lambda x: None, "is a builtins.NoneType, not a tensor"),
+    ],
+)
+def test_what_is_no_image_is_refused(pipeline, spoil, message):
+    ir, vi = torch.rand(1, 1, 64, 96), torch.rand(1, 3, 64, 96)
+    for name, pair in (("ir", (spoil(ir), vi)), ("vi", (ir, spoil(vi)))):
+        for call in (pipeline, pipeline.register, pipeline.fuse):
+            with pytest.raises(ValueError, match=f"^{name} {message}"):
+                call(*pair)
+
+
+def test_other_floats_are_converted(pipeline):
+    ir, vi = torch.rand(1, 1, 64, 96), torch.rand(1, 3, 64, 96)
+    expected = pipeline(ir, vi).fused
+    assert torch.equal(pipeline(ir.double(), vi.double()).fused, expected)
+    assert (pipeline(ir.half(), vi.half()).fused - expected).abs().max() < 0.02
+    assert torch.equal(pipeline(ir + 5e-4 * (ir > 0.999), vi).registered.isfinite(), torch.ones(1, 1, 64, 96) > 0)
+
+
+def test_the_networks_alone_name_a_wrong_type():
+    ir, vi, model = torch.rand(1, 1, 64, 96), torch.rand(1, 3, 64, 96), moving_model()
+    for call in (model, model.register, model.fuse):
+        with pytest.raises(ValueError, match=r"ir holds torch.float64; the networks take float32: ir.float\(\)"):
+            call(ir.double(), vi)
+        with pytest.raises(ValueError, match="vi holds torch.uint8"):
+            call(ir, (vi * 255).byte())
+        with pytest.raises(ValueError, match="ir is a numpy.ndarray"):
+            call(ir.numpy(), vi)

@@ -70,6 +70,45 @@ def test_tables_and_curves(data):
     assert 1.5 * figure.shape[0] < figure.shape[1] and figure.std() > 10
 
 
+@pytest.mark.parametrize("offset, told", [(0.0, False), (0.6, True)])
+def test_floats_are_scored_as_they_are(data, capsys, offset, told):
+    for name in "ab":
+        # From 0.2 to 0.7: a stretch would change the contrast.
+        image = read_image(data / "mean" / f"{name}.png").mean(0).numpy() * 0.5 + 0.2 + offset
+        (data / "floats").mkdir(exist_ok=True)
+        cv2.imwrite(str(data / "floats" / f"{name}.tif"), image)
+        write_image(data / "eight" / f"{name}.png", torch.from_numpy(image)[None].clamp(0, 1))
+    score(data, f"floats={data / 'floats'}", f"eight={data / 'eight'}", metrics="SSIM")
+    floats, eight = read(data / "out" / "summary.csv")
+    assert float(floats["SSIM"]) == pytest.approx(float(eight["SSIM"]), abs=2e-3)
+    assert ("floats leave [0, 1] and are clipped" in capsys.readouterr().err) == told
+
+
+def test_a_suffix_is_taken_off(data):
+    for name in "ab":
+        (data / "theirs").mkdir(exist_ok=True)
+        shutil.copy(data / "copy" / f"{name}.png", data / "theirs" / f"{name}_fused.png")
+    with pytest.raises(UserError, match="theirs: no fused file carries a name of the data set.*--suffix _fused"):
+        score(data, f"theirs={data / 'theirs'}", metrics="SSIM")
+    score(data, f"theirs={data / 'theirs'}", f"copy={data / 'copy'}", metrics="SSIM", more=("--suffix", "_fused"))
+    theirs, copy = read(data / "out" / "summary.csv")
+    assert theirs["images"] == "2" and theirs["SSIM"] == copy["SSIM"]
+    shutil.copy(data / "copy" / "a.png", data / "theirs" / "a.png")
+    with pytest.raises(UserError, match="is named as a.png without the suffix _fused; keep one"):
+        score(data, f"theirs={data / 'theirs'}", metrics="SSIM", more=("--suffix", "_fused"))
+
+
+def test_results_are_never_overwritten(data):
+    shutil.copytree(data / "copy", data / "out" / "fused")
+    shutil.copytree(data / "copy", data / "out" / "sheets")
+    before = sorted(data.rglob("*"))
+    for results in ("out", "copy/../out", "out/sheets"):
+        with pytest.raises(UserError, match="is an input, .* choose another --out"):
+            score(data, f"ours={data / results}", metrics="SSIM", more=("--sheets", "1"))
+    assert sorted(data.rglob("*")) == before
+    score(data, f"ours={data / 'out' / 'fused'}", metrics="SSIM")
+
+
 def test_a_trade_off_needs_two_methods_and_two_metrics_that_rank():
     one, two = (
         {"method": "a", "images": 1, "MI": 1.0, "SSIM": 0.5},

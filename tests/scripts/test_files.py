@@ -197,6 +197,89 @@ def test_a_list_of_pairs_and_nested_folders(checkpoint, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "ir, out, mode",
+    [
+        ("out/registered", "out", "Reg"),
+        ("out/sheets", "vi/../out", "Reg"),
+        ("link/fused", "out", "Reg&Fusion"),
+        ("out/transform", "link", "Reg&Fusion"),
+    ],
+)
+def test_an_input_is_never_overwritten(checkpoint, tmp_path, ir, out, mode):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    thermal, visible = scene(0)
+    write(tmp_path / "vi" / "1.png", visible)
+    given = write(tmp_path / ir / "1.png", (thermal * 255).round().astype(np.uint8))
+    before = sorted(tmp_path.rglob("*")), given.read_bytes()
+    with pytest.raises(UserError, match="is an input, and results would be written to .*; choose another --out"):
+        run(tmp_path, "--mode", mode, "--out", tmp_path / out, ir=ir, checkpoint=checkpoint)
+    assert (sorted(tmp_path.rglob("*")), given.read_bytes()) == before
+    # What another mode leaves alone may be its input.
+    if ir == "out/registered":
+        run(tmp_path, "--mode", "Fusion", ir=ir, checkpoint=checkpoint)
+        assert given.read_bytes() == before[1] and (tmp_path / "out" / "fused" / "1.png").is_file()
+
+
+def test_rgb_and_thermal_in_one_file(tmp_path, capsys):
+    for n in range(2):
+        ir, vi = scene(n)
+        four = torch.cat((vi.flip(0), torch.from_numpy(ir)[None])).mul(255).round().byte().permute(1, 2, 0).numpy()
+        write(tmp_path / "both" / f"{n}.png", four)
+    out = run(tmp_path, "--rgbt", tmp_path / "both", ir=None)
+    assert np.abs(read_image(out / "registered" / "1.png")[0].numpy() - scene(1)[0]).max() < 0.003
+    assert "note" not in capsys.readouterr().err
+    run(tmp_path, ir="both", vi="both")
+    told = capsys.readouterr().err
+    assert "note: 0: IR and VI are the same picture" in told and "give the files as --rgbt" in told
+    write(tmp_path / "both" / "0.png", scene(0)[1])
+    with pytest.raises(UserError, match="0.png: has no fourth channel; --rgbt takes"):
+        run(tmp_path, "--rgbt", tmp_path / "both", ir=None)
+
+
+def test_swapped_sides_are_told(tmp_path, capsys):
+    ir, vi = scene(0)
+    write(tmp_path / "vi.png", vi)
+    write(tmp_path / "gray.png", (ir * 255).round().astype(np.uint8))
+    colours = known_palettes()["ironbow"].round().astype(np.uint8)[(ir * 255).round().astype(np.uint8)]
+    write(tmp_path / "colours.png", colours[:, :, ::-1])
+    for thermal in ("gray", "colours"):
+        run(tmp_path, ir="vi.png", vi=f"{thermal}.png")
+        told = capsys.readouterr().err
+        assert f"note: {thermal}: IR is a colour picture, VI is gray or in false colours; are --ir and --vi sw" in told
+    run(tmp_path, ir="vi.png", vi="vi.png")
+    assert "IR and VI are the same picture" in capsys.readouterr().err
+
+
+def test_a_picture_too_large_or_a_name_too_long_does_not_stop_the_rest(tmp_path, monkeypatch):
+    names = ("1", "huge", "n" * 251)
+    for name in names:
+        ir, vi = scene(0)
+        vi = torch.rand(3, 300, 300) if name == "huge" else vi
+        write(tmp_path / "ir" / f"{name}.png", (ir * 255).round().astype(np.uint8))
+        write(tmp_path / "vi" / f"{name}.png", vi)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40000)
+    with pytest.raises(UserError) as ended:
+        run(tmp_path, registrar="none")
+    lines = str(ended.value).split("\nerror: ")
+    assert len(lines) == 2 and "huge.png: has more than 0 million pixels" in lines[0]
+    assert "cannot be written (File name too long)" in lines[1]  # NAME.json, one letter more than .png
+    rows = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open()))
+    assert [row["name"] for row in rows] == ["1"] and (tmp_path / "out" / "summary.json").is_file()
+    assert not list((tmp_path / "out").rglob("n*")) and not list((tmp_path / "out").rglob(".*"))
+
+
+def test_twelve_bits_of_the_visible_camera(checkpoint, tmp_path, capsys):
+    ir, vi = scene(0)
+    counts = (vi / vi.max() * 4095).round().numpy().astype(np.uint16).transpose(1, 2, 0)[:, :, ::-1]
+    write(tmp_path / "vi.png", counts)
+    write(tmp_path / "ir.png", (ir * 255).round().astype(np.uint8))
+    out = run(tmp_path, "--mode", "Fusion", ir="ir.png", vi="vi.png", checkpoint=checkpoint)
+    assert read_image(out / "fused" / "vi.png").mean() > 0.1
+    assert "note: vi: VI holds 12 bits in a 16-bit file" in capsys.readouterr().err
+
+
 def test_options_that_do_not_go_together(tmp_path, capsys):
     for options in (
         ("--dataset_name", "MSRS", "--data_root", "x", "--stretch", "set"),
@@ -204,6 +287,8 @@ def test_options_that_do_not_go_together(tmp_path, capsys):
         ("--pairs", "x.csv", "--recursive"),
         ("--pairs", "x.csv", "--dataset_name", "MSRS", "--data_root", "x"),
         ("--ir", "a", "--vi", "b", "--page", "0"),
+        ("--ir", "a", "--vi", "b", "--rgbt", "c"),
+        ("--vi_bits", "12"),
         ("--ir", "a", "--vi", "b", "--stretch", "8,7"),
     ):
         with pytest.raises(SystemExit) as ended:

@@ -35,6 +35,7 @@ from utils.training.validation import validation_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 FUSION = ["gradient", "ssim", "intensity"]
+UNVALIDATED = "note: no pairs to validate on, so no best weights; set data.hold_out or data.val\n"
 RF = ["photometric", "epe_register", "epe_deform", "smoothness", "border", *FUSION, "consistency"]
 
 
@@ -331,7 +332,7 @@ def test_an_interrupted_step_ends_and_is_saved(toy, straight, tmp_path, capsys, 
     assert ended.value.code == 130
     assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
     told = capsys.readouterr().err
-    assert told == f"stopped after step 3, all is saved in {tmp_path}/; --resume goes on\n"
+    assert told == UNVALIDATED + f"stopped after step 3, all is saved in {tmp_path}/; --resume goes on\n"
     assert read_state(tmp_path)["position"]["step"] == 3
     assert_same_run(train(toy, tmp_path, resume=True), straight)
 
@@ -347,7 +348,7 @@ def test_a_second_interruption_does_not_wait(toy, tmp_path, capsys, monkeypatch)
     at_step(monkeypatch, 2, interrupt)
     with pytest.raises(SystemExit) as ended:
         run(lambda _: train(toy, tmp_path))
-    assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    assert ended.value.code == 130 and capsys.readouterr().err == UNVALIDATED + "interrupted\n"
     assert read_state(tmp_path)["position"]["step"] == 2
 
 
@@ -408,7 +409,7 @@ def test_a_full_disk_ends_in_one_line(toy, tmp_path, capfd, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         run(lambda _: train(toy, tmp_path))
     line = f"error: {tmp_path / 'state.pt'}: cannot be written (No space left on device)\n"
-    assert ended.value.code == 2 and capfd.readouterr().err == line
+    assert ended.value.code == 2 and capfd.readouterr().err == UNVALIDATED + line
     assert read_state(tmp_path)["position"]["step"] == 2
     assert not list(tmp_path.glob(".*"))
 
@@ -427,7 +428,7 @@ def test_a_disk_too_full_for_the_curves_ends_in_one_line(toy, tmp_path, capfd, m
     with pytest.raises(SystemExit) as ended:
         run(lambda _: train(toy, tmp_path))
     line = f"error: {tmp_path / 'tensorboard'}: cannot be written (No space left on device)\n"
-    assert ended.value.code == 2 and capfd.readouterr().err == line
+    assert ended.value.code == 2 and capfd.readouterr().err == UNVALIDATED + line
 
 
 def test_images_are_read_once(toy, data, straight, tmp_path, monkeypatch):
@@ -555,7 +556,7 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         ("train.batch is 1; stage SEG normalises over a batch and needs at least 2", ["stage=SEG"]),
         ("model: .*'foo'", ["model.foo=1"]),
         ("X/train/ir: no such file or folder", ["data.sets={X/train: 1.0}"]),
-        ("Y/val/ir: no such file or folder", ["data.val=[Y/val]"]),
+        ("Y/val/ir: no such folder, to validate on .*--set data.hold_out=0.1", ["data.val=[Y/val]"]),
         ("leaves none of its 3 pairs", ["data.hold_out=0.9"]),
         ("small/train: a is too small to validate on", [f"data.root={tmp_path}", "data.val=[small/train]"]),
         ("stage FS needs train.segmenter", ["stage=FS"]),
@@ -584,6 +585,36 @@ def test_refusals(recipe, data, segmenter, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             train(recipe, tmp_path / out, resume=resume)
+    # Weights without a state are no less somebody's work, and those to start from an input.
+    weights = tmp_path / "weights" / "best.safetensors"
+    save_checkpoint(weights, SuperFusion())
+    before = weights.read_bytes()
+    with pytest.raises(UserError, match="best.safetensors: a run is there already"):
+        train(recipe, weights.parent)
+    with pytest.raises(UserError, match="best.safetensors: is an input, .* choose another --out"):
+        train(recipe, weights.parent, f"train.init={weights.parent}/../weights/best.safetensors")
+    assert weights.read_bytes() == before
+
+
+def test_own_pairs_take_one_command(data, tmp_path, capsys):
+    shutil.copytree(data / "S" / "train", tmp_path / "mine")
+    own = ROOT / "configs" / "own.yaml"
+    less = (f"data.root={tmp_path}", "train.steps=1", "train.batch=1", "train.fusion_batch=1", "data.crop=80")
+    train(own, tmp_path / "run", *less)
+    assert (tmp_path / "run" / "best.safetensors").is_file()  # one of three pairs is held out for it
+    told = capsys.readouterr().err
+    assert "note: 2 of 2 images have a side below data.crop=80 (at data.scale 64 pixels) and are magnified" in told
+    assert "no pairs to validate on" not in told
+    shutil.rmtree(tmp_path / "mine" / "label")
+    with pytest.raises(UserError, match="mine/label: no such folder; the stages FS and SEG need a class map"):
+        train(own, tmp_path / "seg", "stage=SEG", *less[:2], "train.init=null")
+
+
+def test_nothing_to_validate_on_is_said_before_the_run(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train_script, "Average", lambda *_: pytest.fail("said"))  # the run begins after it
+    with pytest.raises(pytest.fail.Exception, match="said"):
+        train(toy, tmp_path)
+    assert capsys.readouterr().err == UNVALIDATED
 
 
 def test_a_run_is_not_resumed_as_another(toy, tmp_path):

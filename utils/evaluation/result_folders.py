@@ -73,9 +73,7 @@ def _without_suffix(files: dict[str, Path], suffix: str) -> dict[str, Path]:
     for name, path in files.items():
         name = name.removesuffix(suffix)
         if name in named:
-            raise UserError(
-                f"{path}: without --suffix {suffix} it has the name of {named[name].name}; keep one of them"
-            )
+            raise UserError(f"{path}: is named as {named[name].name} without the suffix {suffix}; keep one of them")
         named[name] = path
     return named
 

@@ -14,8 +14,9 @@ from utils.errors import UserError
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file under a temporary name in its folder and rename it; raises UserError if it cannot be written."""
     path = Path(path)
-    # Short, since the name itself may be as long as the system allows.
-    temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.tmp")
+    # The name may itself be as long as the system allows.
+    short = f"{path.name[:40]}.{zlib.crc32(os.fsencode(path.name)):08x}"
+    temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)

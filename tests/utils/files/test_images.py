@@ -8,7 +8,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.files import images
-from utils.files.images import read_image, read_visible, write_image
+from utils.files.images import VisibleReader, read_image, read_result, read_visible, write_image
 from utils.files.radiometric import Radiometric
 from utils.files.writing import check_writable, write_bytes, write_file
 
@@ -101,7 +101,91 @@ def test_a_visible_file_of_several_pages(tmp_path):
     assert image.max() == pytest.approx(0.4) and lines == []
 
 
-@pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tif"])
+def scene(bits, brightest=1.0):
+    """A visible image of 16-bit numbers that uses so many bits."""
+    ramp = np.linspace(0, brightest, 64 * 96).reshape(64, 96)
+    return (ramp * (2**bits - 1)).round().astype(np.uint16)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_fewer_bits_in_a_sixteen_bit_file_are_not_dark(tmp_path, bits):
+    pixels = scene(bits, 0.95)
+    pixels[5, 5] = 65535  # a hot pixel is none of them
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    image, lines = read_visible(tmp_path / "a.png")
+    assert image[0, -1, -1] == pytest.approx(0.95, abs=0.003) and image[0, 32].mean() == pytest.approx(0.48, abs=0.02)
+    assert lines == [f"VI holds {bits} bits in a 16-bit file and is read so; --vi_bits 16 takes it as it is"]
+    image, lines = read_visible(tmp_path / "a.png", bits=16)
+    assert image[0, -1, -1] == pytest.approx(0.95 * (2**bits - 1) / 65535, abs=1e-4) and lines == []
+
+
+@pytest.mark.parametrize("brightest, dark", [(1.0, False), (0.6, False), (0.05, True), (0.02, True)])
+def test_whole_and_dark_sixteen_bits_stay(tmp_path, brightest, dark):
+    pixels = scene(16, brightest)
+    cv2.imwrite(str(tmp_path / "a.tif"), pixels)
+    image, lines = read_visible(tmp_path / "a.tif")
+    assert torch.allclose(image[0], torch.from_numpy(pixels / 65535).float())
+    assert [line.startswith("VI is dark") for line in lines] == [True] * dark
+
+
+def test_the_bits_of_a_set_are_one_decision(tmp_path):
+    files = [tmp_path / f"{n}.png" for n in range(3)]
+    for path, brightest in zip(files, (0.2, 1.0, 0.4)):
+        cv2.imwrite(str(path), scene(12, brightest))
+    reader = VisibleReader(files)
+    assert [reader.read(path)[0].max().item() for path in files] == pytest.approx([0.2, 1.0, 0.4], abs=0.001)
+
+
+def test_a_fourth_channel_that_is_a_picture_is_told(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 4), dtype=np.uint8)
+    cutout = pixels.copy()
+    cutout[:, :, 3] = np.where(np.arange(40) < 20, 0, 255)
+    cutout[:, 20, 3] = np.arange(32)  # a soft edge
+    for name, each, told in (("t", pixels, True), ("a", cutout, False)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), each)
+        assert any("--rgbt" in line for line in read_visible(tmp_path / f"{name}.png")[1]) == told
+
+
+@pytest.mark.parametrize("extension", ["webp", "jp2", "pgm", "ppm", "gif"])
+def test_other_formats(tmp_path, extension):
+    pixels = np.tile(np.arange(0, 240, 6, dtype=np.uint8), (32, 1))
+    if extension == "gif":  # for which OpenCV has 216 colours
+        Image.fromarray(pixels).save(tmp_path / "a.gif")
+    else:
+        cv2.imwrite(str(tmp_path / f"a.{extension}"), pixels if extension == "pgm" else np.dstack([pixels] * 3))
+    image = read_image(tmp_path / f"a.{extension}")
+    assert image.shape[1:] == (32, 40) and np.abs(image[0].numpy() - pixels / 255).max() < 0.05
+
+
+def test_the_pages_of_a_gif(tmp_path):
+    pages = [Image.fromarray(np.full((16, 16), value, np.uint8)) for value in (51, 102)]
+    pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])
+    image, lines = read_visible(tmp_path / "a.gif", page=2)
+    assert image.mean() == pytest.approx(0.4, abs=0.01) and lines == []
+    assert "--page" in read_visible(tmp_path / "a.gif")[1][0]
+
+
+def test_more_pixels_than_pillow_allows_is_a_line(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 96), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 96 // 2 - 1)
+    with pytest.raises(UserError, match="a.png: has more than 0 million pixels; reduce it"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 96 // 2)  # of which Pillow warns
+    assert read_image(tmp_path / "a.png").shape == (1, 64, 96)
+
+
+def test_results_of_floats_are_read_as_they_are(tmp_path):
+    values = np.linspace(0.2, 0.7, 400, dtype=np.float32).reshape(20, 20)
+    for name, offset, told in (("in", 0, []), ("out", 0.4, ["floats leave [0, 1] and are clipped"])):
+        cv2.imwrite(str(tmp_path / f"{name}.tif"), values + np.float32(offset))
+        image, lines = read_result(tmp_path / f"{name}.tif")
+        assert lines == told and torch.allclose(image[0], torch.from_numpy(values + offset).float().clamp(max=1))
+    cv2.imwrite(str(tmp_path / "levels.tif"), values * 255)
+    with pytest.raises(UserError, match="levels.tif: holds floats from 51 to 178.5; those of a result lie in .0, 1."):
+        read_result(tmp_path / "levels.tif")
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tif", "webp", "jp2", "pgm", "gif"])
 @pytest.mark.parametrize("share", [0, 0.5, 0.9])
 def test_truncated_files_are_named(tmp_path, extension, share, gray):
     path = tmp_path / f"a.{extension}"

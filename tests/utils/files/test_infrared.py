@@ -50,6 +50,24 @@ def test_missing_pixels_do_not_enter_the_stretch(tmp_path, sign, kind):
     assert found.image[0, 20, 20] in (found.image[0, 19, 20], found.image[0, 20, 19], found.image[0, 20, 21])
 
 
+@pytest.mark.parametrize("spoil", ["border", "no-data", "telemetry", "dead pixels"])
+def test_what_is_no_scene_does_not_spoil_the_stretch(tmp_path, spoil):
+    scene = toy_scene(0, 120, 160).ir[0].numpy()
+    clean = (scene * 1000 + 7000).astype(np.uint16)
+    values = clean.copy()
+    if spoil == "border":
+        values[:, :5] = 0
+    elif spoil == "no-data":
+        values[40:50, 60:90] = 65535
+    elif spoil == "telemetry":
+        values[:2] = np.random.default_rng(0).integers(0, 65536, (2, 160))
+    else:
+        values.flat[np.random.default_rng(0).choice(values.size, values.size // 100, replace=False)] = 16383
+    found = read_infrared(write(tmp_path / "a.png", values))
+    low, high = np.percentile(clean, (0.5, 99.5))
+    assert found.range == pytest.approx((low, high), abs=0.03 * (high - low))
+
+
 def test_one_stretch_for_a_set(tmp_path):
     files = [write(tmp_path / f"{n}.tif", COUNTS + np.uint16(100 * n)) for n in range(3)]
     reader = InfraredReader(files, Reading(stretch="set"))

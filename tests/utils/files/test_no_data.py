@@ -64,6 +64,51 @@ def test_frost_and_a_dark_sky_are_values():
     assert (sky == 0).mean() > 0.2 and not missing_pixels(sky).any()
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_many_dead_pixels_do_not_count(kind):
+    values = COUNTS.astype(kind)
+    dead = np.zeros(values.shape, bool)
+    dead[RNG.integers(0, 60, 50), RNG.integers(0, 80, 50)] = True  # one percent
+    values[dead] = 16383
+    assert np.array_equal(missing_pixels(values), dead)
+    values[dead] = RNG.integers(12000, 60000, dead.sum())
+    assert np.array_equal(missing_pixels(values), dead)
+
+
+def test_one_hot_pixel_and_a_fire_are_values():
+    values = COUNTS.copy()
+    values[10, 10] = 16383
+    assert not missing_pixels(values).any()
+    values[30:38, 30:38] = 30000  # 1.3 percent, together
+    values[30, 30:34] = 7500
+    assert not missing_pixels(values).any()
+
+
+@pytest.mark.parametrize("line", [np.s_[:, 17], np.s_[23:25]])
+def test_a_dead_line(line):
+    values = COUNTS.copy()
+    values[line] = 1
+    dead = np.zeros(values.shape, bool)
+    dead[line] = True
+    assert np.array_equal(missing_pixels(values), dead)
+
+
+@pytest.mark.parametrize("rows", [np.s_[:3], np.s_[-2:]])
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_telemetry_rows(rows, share):
+    values = COUNTS.copy()
+    words = RNG.integers(1, 65536, values[rows].shape)  # a frame counter, a serial number, temperatures ...
+    values[rows] = np.where(RNG.random(words.shape) < share, words, 0)
+    absent = missing_pixels(values)
+    assert absent[rows].all() and absent.sum() == absent[rows].size
+
+
+def test_a_hot_thing_at_the_edge_is_no_telemetry():
+    values = COUNTS.copy()
+    values[-20:, 30:50] = 20000
+    assert not missing_pixels(values).any()
+
+
 def test_an_image_of_one_value():
     assert not missing_pixels(np.zeros((8, 8), np.uint16)).any()
     assert not missing_pixels(np.full((8, 8), 65535, np.uint16)).any()
