@@ -22,7 +22,7 @@ _MOST = (5, 95)  # percentiles
 _FORGIVEN = 0.0025  # share of the pixels
 _DEAD_PIXELS = 8  # the largest group of dead pixels that touch
 _LINE = 2  # rows or columns of a dead line
-_TELEMETRY_ROWS, _TELEMETRY = 4, 0.02  # at most, at either edge; share of a row that is beyond
+_TELEMETRY_ROWS, _TELEMETRY = 4, 0.5  # at most, at either edge; share of a row that is beyond, or 0
 
 
 def missing_pixels(values: np.ndarray, no_data: float | None = None) -> np.ndarray:
@@ -62,11 +62,11 @@ def _telemetry(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
     rows = np.zeros_like(absent)
     if len(values) < 4 * _TELEMETRY_ROWS:
         return rows
-    beyond = _beyond(values, absent).mean(axis=1) > _TELEMETRY
-    odd = beyond | (absent.mean(axis=1) > 0.5)
+    beyond = _beyond(values, absent)
+    odd = (beyond | absent).mean(axis=1) > _TELEMETRY
     for edge in (slice(None), slice(None, None, -1)):
         count = int(np.argmin(odd[edge]))
-        # A hot thing at the edge reaches further.
+        # Without numbers it is a black frame; a hot thing at the edge reaches further.
         if 0 < count <= _TELEMETRY_ROWS and beyond[edge][:count].any():
             rows[edge][:count] = True
     return rows
