@@ -17,7 +17,8 @@ def write_csv(path: Path, rows: list[dict]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    # File names may be no UTF-8; Python stands for such bytes by surrogates.
+    write_bytes(path, text.getvalue().encode(errors="surrogateescape"))
 
 
 def write_json(path: Path, content: dict) -> None:
