@@ -23,7 +23,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.files.decode import THERMAL_EXTENSIONS, Pixels
-from utils.files.images import read_visible
+from utils.files.images import VisibleReader
 from utils.files.infrared import Infrared, InfraredReader, Reading
 from utils.files.thermal import Thermal, read_thermal, thermal_of
 
@@ -131,6 +131,7 @@ class ImageSequence:
         if not self.paths:
             raise UserError(f"{pattern}: no image file matches it")
         self.rate, self.count = rate, len(self.paths)
+        self.visible = VisibleReader([Path(path) for path in self.paths])
 
     def __iter__(self) -> Iterator[Frame]:
         return map(self._frame, range(self.count))
@@ -141,7 +142,7 @@ class ImageSequence:
 
     def _frame(self, number: int) -> Frame:
         path = Path(self.paths[number])
-        return Frame(number / float(self.rate), lambda: read_visible(path)[0], partial(read_thermal, path))
+        return Frame(number / float(self.rate), lambda: self.visible.read(path)[0], partial(read_thermal, path))
 
 
 class InfraredFrames(InfraredReader):
