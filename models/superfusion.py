@@ -25,6 +25,7 @@ class SuperFusion(nn.Module):
     half and once at full resolution. After each pass the flow is reduced to the affine map that most of it agrees on
     and a share ``local`` of the rest (:func:`models.consensus.affine_consensus`); None leaves it as it is. Training
     runs the matcher once per step and imitates later passes by samples that are nearly registered (``data.residual``).
+    Raises ValueError for a pass beyond (0, 1].
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class SuperFusion(nn.Module):
         self.matcher = DenseMatcher() if matcher is None else matcher
         self.fusion = FusionNet() if fusion is None else fusion
         self.passes, self.local = tuple(passes), local
+        if not all(0 < scale <= 1 for scale in self.passes):
+            raise ValueError(f"passes {self.passes} are shares of the images' size, above 0 and at most 1")
 
     def register(self, ir: Tensor, vi: Tensor) -> Registration:
         """Register ``ir`` to ``vi``, both ``(B, 1 or 3, H, W)`` in [0, 1], H and W at least 32.

@@ -1,7 +1,8 @@
 """Load weights from our checkpoints, the authors' released SuperFusion files, and SeAFusion's segmenter file."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -11,6 +12,8 @@ from models.published import is_published, rename_published
 from models.superfusion import SuperFusion
 from utils.errors import UserError
 from utils.files.checkpoint import load_strictly, read_weights, write_weights
+
+M = TypeVar("M", bound=nn.Module)
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "superfusion.safetensors"
 
@@ -56,7 +59,7 @@ def load_segmenter(path: str | Path) -> BiSeNet:
     content, metadata = read_weights(path)
     if metadata.get("kind", "BiSeNet") != "BiSeNet":
         raise UserError(f"{path}: holds the weights of {metadata['kind']}, not of BiSeNet")
-    model = BiSeNet(**metadata.get("architecture", {}))
+    model = _built(path, lambda: BiSeNet(**metadata.get("architecture", {})))
     _fill(model, content, path)
     return model.eval()
 
@@ -67,7 +70,15 @@ def _superfusion(content: dict, metadata: dict, path: str | Path) -> SuperFusion
         return build_superfusion(published=True)
     if metadata.get("kind") != "SuperFusion":
         raise UserError(f"{path}: neither a SuperFusion checkpoint of this project nor one of the authors'")
-    return build_superfusion(**from_metadata(metadata["architecture"]))
+    return _built(path, lambda: build_superfusion(**from_metadata(metadata["architecture"])))
+
+
+def _built(path: str | Path, build: Callable[[], M]) -> M:
+    """Build the network that the file describes; UserError if there is none of this description."""
+    try:
+        return build()
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: describes a network that cannot be built ({error})") from error
 
 
 def _fill(model: nn.Module, content: dict, path: str | Path) -> None:

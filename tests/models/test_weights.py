@@ -107,3 +107,16 @@ def test_missing_files_and_foreign_weights_are_named(tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "foreign.pth")
     with pytest.raises(UserError, match="foreign.pth: neither"):
         load_model(tmp_path / "foreign.pth")
+
+
+@pytest.mark.parametrize(
+    "architecture", [[1], 7, {"exec": "x"}, {"matcher": {"name": "os.system"}}, {"passes": [-1.0]}]
+)
+def test_a_network_that_cannot_be_built_is_a_line(tmp_path, architecture):
+    path = tmp_path / "odd.safetensors"
+    write_weights(path, SuperFusion(), kind="SuperFusion", architecture=architecture)
+    with pytest.raises(UserError, match="odd.safetensors: describes a network that cannot be built"):
+        load_model(path)
+    write_weights(path, SuperFusion(), kind="SuperFusion")
+    with pytest.raises(UserError, match="odd.safetensors: describes a network that cannot be built"):
+        load_model(path)

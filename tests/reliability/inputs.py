@@ -291,11 +291,11 @@ def clashes() -> Iterator[Case]:
         [*own, "--results", "a={}/vi", "--workers", "0"], [*own, "--results", "a={}/vi", "--segmenter", "{}/none"],
     ):  # fmt: skip
         label = " ".join(arguments).replace("{}/", "")
-        yield Case("options of evaluate.py", label, good_pair, [*arguments, *scores], "evaluate", (2,), False)
+        yield Case("options of evaluate.py", label, good_pair, [*scores, *arguments], "evaluate", (2,), False)
     for setting in (
         "stage=X", "train.steps=0", "train.steps=many", "train.lr=-1", "data.hold_out=1", "data.crop=8",
         "data.crop=9999",
-        "data.sets={}", "data.sets=[a]", "train.unknown=1", "nonsense", "train.init={}/none", "train.segmenter={}/none",
+        "data.sets={}", "data.sets=[a]", "train.unknown=1", "nonsense", "train.init={}/none",
         "model.matcher=x", "model.width=-1", "data.scale=0", "data.zoom=[2,1]", "curriculum.2={crop: 64}", "train.lr=[",
         "stage=FS", "data.val=[none]", "loss.fusion=x", "train.ema=1", "train.precision=int8", "data.root={}/none",
     ):  # fmt: skip

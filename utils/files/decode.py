@@ -179,6 +179,8 @@ def _from_npy(data: bytes, path: Path, page: int | None) -> Pixels:
         raise UserError(f"{path}: not a readable .npy file ({error})") from error
     if array.dtype.kind not in "iuf" or array.ndim not in (2, 3) or 0 in array.shape:
         raise UserError(f"{path}: holds {array.dtype} of shape {array.shape}; an image is (H, W) of numbers")
+    if array.dtype == np.float16:  # whose range the signs of missing pixels exceed
+        array = array.astype(np.float32)
     if array.ndim == 2 or array.shape[2] in (1, 3):
         return Pixels(array.reshape(*array.shape[:2], -1))
     return Pixels(array[_page_index(path, page, len(array))][:, :, None], len(array))

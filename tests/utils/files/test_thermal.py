@@ -132,3 +132,11 @@ def test_bad_files_are_named(tmp_path, name, content, problem):
         np.save(tmp_path / name, content)
     with pytest.raises(UserError, match=f"{name}.*{problem}"):
         read_thermal(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("error")
+def test_half_floats_are_values(tmp_path):
+    values = np.linspace(-5, 30, 400).reshape(20, 20).astype(np.float16)
+    np.save(tmp_path / "a.npy", values)
+    found = read_thermal(tmp_path / "a.npy")
+    assert found.unit == FLOATS and np.array_equal(found.values[0].numpy(), values.astype(np.float32))
