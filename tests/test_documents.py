@@ -77,6 +77,7 @@ def unknown_commands(path: Path, sources: str) -> list[str]:
 @pytest.fixture(scope="module")
 def sources() -> str:
     files = [*ROOT.glob("*.py"), *(ROOT / "datasets").glob("*.py"), *(ROOT / "utils").rglob("*.py")]
+    files += (ROOT / "tests" / "reliability").glob("*.py")
     return "\n".join(file.read_text() for file in files)
 
 
