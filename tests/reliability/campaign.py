@@ -154,12 +154,13 @@ def judged(case: Case, folder: Path, before: dict[str, str], process: Process) -
     return outcome
 
 
-def warm_up(folder: Path) -> None:
-    """Run ``test.py`` in this process, so that the others inherit what it imports late."""
+def warm_up(weights: Path, folder: Path) -> None:
+    """Run ``test.py`` in this process, so that the others inherit what it imports late and what numba compiles."""
     folder.mkdir()
     good_pair(folder)
+    arguments = [*folders("--checkpoint", str(weights)), "--mode", "Reg&Fusion"]
     with contextlib.redirect_stdout(None):
-        test_script.main([argument.replace("{}", str(folder)) for argument in folders()])
+        test_script.main([argument.replace("{}", str(folder)) for argument in arguments])
 
 
 def inputs(cases: list[Case], root: Path) -> list[Outcome]:
@@ -303,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
         root = Path(temporary)
         weights = root / "weights.safetensors"
         cases = [case for case in all_cases(weights) if args.only in (None, case.kind)][:: args.every]
-        warm_up(root / "warm")
+        warm_up(weights, root / "warm")
         outcomes = inputs(cases, root)
         if args.only is None:
             outcomes += full_disk(weights, root / "full")
