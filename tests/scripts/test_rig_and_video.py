@@ -121,6 +121,18 @@ def test_counts_are_kept_on_either_frame(folders, rig, tmp_path):
     assert not (tmp_path / "ir" / "registered").exists() and (tmp_path / "ir" / "sheets" / "a.png").is_file()
 
 
+def test_of_a_colour_picture_the_luminance_is_kept(folders, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (IR[1], IR[0], 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "ir.png"), picture)
+    Transform.of_frames(VI, IR).save(tmp_path / "map.json")
+    files = ["--ir", tmp_path / "ir.png", "--vi", folders / "vi" / "a.png", "--transform", tmp_path / "map.json"]
+    options = ["--mode", "Reg", "--frame", "ir", "--save_thermal", "--thermal_colours", "keep", "--out", tmp_path]
+    test_script.main([str(argument) for argument in files + options])
+    (written,) = (tmp_path / "thermal").iterdir()
+    blue, green, red = (picture[..., i].astype(np.float32) for i in range(3))
+    assert np.allclose(read_thermal(written).values[0], 0.299 * red + 0.587 * green + 0.114 * blue, atol=1e-2)
+
+
 def test_a_refused_pair_leaves_no_temperatures(folders, rig, tmp_path):
     (tmp_path / "vi").mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (VI[1], VI[0], 3), np.uint8)

@@ -206,8 +206,8 @@ def save(processed: Processed, task: Task, number: int = 0) -> None:
 
 
 def _measured(processed: Processed, task: Task) -> Tensor:
-    """Return the IR file's own values, on the frame that the task asks for."""
-    values = processed.pair.infrared.thermal.values
+    """Return the IR file's own values, of a colour picture their luminance, on the frame that the task asks for."""
+    values = luminance(processed.pair.infrared.thermal.values[None])[0]
     if task.frame == "ir":
         return values
     return warp_values(values, processed.registration.transforms[0], task.thermal_interpolation)
