@@ -63,11 +63,7 @@ def time_inference(args: argparse.Namespace, device: torch.device) -> Figure:
 
 
 def time_scan(args: argparse.Namespace, device: torch.device) -> Figure:
-    results = {
-        (dtype, width, args.height): scan.measure(device, dtype, width, args.height, args.repeats)
-        for dtype in (torch.float32, torch.bfloat16)
-        for width in args.widths
-    }
+    results = scan.measure_all(device, args.widths, args.height, args.repeats)
     print(scan.table(results))
     return scan.plot(results, f"one scan, {args.height} rows, {machine(device)}")
 

@@ -5,11 +5,11 @@ only if the term's whole window is inside the mask, so that the black outside a 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses.basics import erode, masked_mean
 from models.layers import blur, gaussian_kernel
+from utils.metrics import filters
 
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
 _C1, _C2 = 0.01**2, 0.03**2
@@ -28,10 +28,8 @@ def sobel(image: Tensor) -> Tensor:
 
     :func:`kornia.filters.spatial_gradient` computes the same, but copies its kernel to a GPU at each call, which waits.
     """
-    x = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    rows = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]
-    columns = x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]
-    return (rows[..., 2:] - rows[..., :-2]).abs() + (columns[:, :, 2:] - columns[:, :, :-2]).abs()
+    dx, dy = filters.sobel(image, "replicate")
+    return dx.abs() + dy.abs()
 
 
 def _blur(x: Tensor, window: tuple[int, float]) -> Tensor:

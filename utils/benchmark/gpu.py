@@ -121,12 +121,7 @@ def inference_table(device: torch.device, sizes: Sizes) -> str:
 
 def scan_table(device: torch.device, sizes: Sizes) -> str:
     """Time the scan's backends, and compare their bandwidth with that of a copy."""
-    results = {
-        (dtype, width, 480): scan.measure(device, dtype, width, 480, sizes.repeats)
-        for dtype in (torch.float32, torch.bfloat16)
-        for width in sizes.widths
-    }
-    return scan.table(results)
+    return scan.table(scan.measure_all(device, sizes.widths, 480, sizes.repeats))
 
 
 def step_table(device: torch.device, sizes: Sizes) -> str:

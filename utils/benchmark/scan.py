@@ -5,6 +5,7 @@ input once and writes its output once, which is four times as large.
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,17 @@ def measure(device: torch.device, dtype: torch.dtype, width: int, height: int, r
         backward = seconds(lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True), device, repeats)  # noqa: B023
         speeds[name] = Speed(forward * 1e3, statistics.median(backward) * 1e3, moved / forward, moved / copied)
     return speeds
+
+
+def measure_all(
+    device: torch.device, widths: Sequence[int], height: int, repeats: int
+) -> dict[tuple[torch.dtype, int, int], dict[str, Speed]]:
+    """Measure float32 and bfloat16 at each of ``widths``; by (dtype, width, height)."""
+    return {
+        (dtype, width, height): measure(device, dtype, width, height, repeats)
+        for dtype in (torch.float32, torch.bfloat16)
+        for width in widths
+    }
 
 
 def table(results: dict[tuple[torch.dtype, int, int], dict[str, Speed]]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from datasets.crops import CropSampler
+from datasets.crops import Batch, CropSampler
 from datasets.paired import Pair
 from models import SuperFusion, load_weights
 from models.build import build_superfusion
@@ -14,7 +14,6 @@ from utils.colour import luminance
 from utils.errors import UserError
 from utils.training.config import Config
 
-Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]
 
 
