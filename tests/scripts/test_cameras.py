@@ -9,10 +9,8 @@ import torch
 
 import test as test_script
 from datasets.toy import toy_scene
-from models import SuperFusion
 from models.registration import Transform
 from models.warping import resize
-from models.weights import save_checkpoint
 from utils.errors import UserError
 from utils.files.images import read_image, write_image
 from utils.files.infrared import read_infrared
@@ -35,14 +33,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_checkpoint(path, SuperFusion())
-    return path
-
-
 def run(checkpoint, out, *arguments):
     test_script.main([str(a) for a in ("--checkpoint", checkpoint, "--out", out, "--device", "cpu", *arguments)])
 
@@ -56,8 +46,8 @@ def true_positions():
     return np.stack([SCALE * (p + 0.5 - c) - 0.5 for p, c in zip((x, y), CORNER)])
 
 
-def test_a_folder_of_two_cameras(checkpoint, folder, tmp_path, capsys):
-    run(checkpoint, tmp_path, "--ir", folder / "ir", "--vi", folder / "vi", "--registrar", "structural", "--save_flow")
+def test_a_folder_of_two_cameras(untrained, folder, tmp_path, capsys):
+    run(untrained, tmp_path, "--ir", folder / "ir", "--vi", folder / "vi", "--registrar", "structural", "--save_flow")
     assert "wrong: refused, confidence 0." in capsys.readouterr().err
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["pairs"], summary["accepted"], summary["refused"]) == (2, 1, 1)
@@ -78,41 +68,41 @@ def test_a_folder_of_two_cameras(checkpoint, folder, tmp_path, capsys):
     assert np.allclose(Transform.load(tmp_path / "transform" / "scene.json").map_vi2ir(), positions, atol=1e-3)
 
 
-def test_if_every_pair_is_refused_the_exit_code_is_3(checkpoint, folder, tmp_path):
+def test_if_every_pair_is_refused_the_exit_code_is_3(untrained, folder, tmp_path):
     options = (*files(folder, "wrong"), "--registrar", "structural")
     (tmp_path / "out" / "fused").mkdir(parents=True)
     (tmp_path / "out" / "fused" / "wrong.png").write_bytes(b"of an earlier run")
     with pytest.raises(SystemExit) as ended:
-        run(checkpoint, tmp_path / "out", *options)
+        run(untrained, tmp_path / "out", *options)
     assert ended.value.code == 3
     assert not (tmp_path / "out" / "fused" / "wrong.png").exists()
     with pytest.raises(SystemExit):
-        run(checkpoint, tmp_path / "kept", *options, "--keep_refused")
+        run(untrained, tmp_path / "kept", *options, "--keep_refused")
     assert read_image(tmp_path / "kept" / "fused" / "wrong.png").shape == (3, *VI_SIZE[::-1])
 
 
-def test_a_transform_is_applied_without_estimating(checkpoint, folder, tmp_path):
+def test_a_transform_is_applied_without_estimating(untrained, folder, tmp_path):
     x, y = CORNER
     rows = [[SCALE, 0, SCALE * (0.5 - x) - 0.5], [0, SCALE, SCALE * (0.5 - y) - 0.5], [0, 0, 1]]
     Transform(torch.tensor(rows, dtype=torch.float64), VI_SIZE, (176, 128)).save(tmp_path / "maps" / "scene.json")
     for given in (tmp_path / "maps", tmp_path / "maps" / "scene.json"):
         out = tmp_path / given.suffix
-        run(checkpoint, out, *files(folder, "scene"), "--mode", "Reg", "--transform", given, "--save_flow")
+        run(untrained, out, *files(folder, "scene"), "--mode", "Reg", "--transform", given, "--save_flow")
         assert np.abs(np.load(out / "flow" / "scene.npz")["map_vi2ir"] - true_positions()).max() < 1e-3
     ir = read_infrared(folder / "ir" / "scene.png").image
     registered = read_image(out / "registered" / "scene.png")
     assert (registered[0, 34:186:5, 54:266:5] - ir[0, 3:125:4, 3:173:4]).abs().mean() < 0.01
 
     with pytest.raises(UserError, match="none.json"):
-        run(checkpoint, tmp_path / "x", *files(folder, "scene"), "--mode", "Reg", "--transform", tmp_path / "none.json")
+        run(untrained, tmp_path / "x", *files(folder, "scene"), "--mode", "Reg", "--transform", tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(UserError, match="bad.json: not a transform"):
-        run(checkpoint, tmp_path / "x", *files(folder, "scene"), "--mode", "Reg", "--transform", tmp_path / "bad.json")
+        run(untrained, tmp_path / "x", *files(folder, "scene"), "--mode", "Reg", "--transform", tmp_path / "bad.json")
 
 
 @pytest.mark.parametrize("registrar", ["matcher", "none"])
-def test_registrars_that_do_not_decide_fit_the_frames(checkpoint, folder, tmp_path, registrar):
-    run(checkpoint, tmp_path, *files(folder, "scene"), "--registrar", registrar, "--save_flow")
+def test_registrars_that_do_not_decide_fit_the_frames(untrained, folder, tmp_path, registrar):
+    run(untrained, tmp_path, *files(folder, "scene"), "--registrar", registrar, "--save_flow")
     positions = np.load(tmp_path / "flow" / "scene.npz")["map_vi2ir"]
     x, y = np.meshgrid((np.arange(320) + 0.5) * 176 / 320 - 0.5, (np.arange(240) + 0.5) * 128 / 240 - 0.5)
     assert np.abs(positions - np.stack((x, y))).max() < (1e-3 if registrar == "none" else 20)

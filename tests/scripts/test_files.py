@@ -13,21 +13,11 @@ from PIL import Image
 
 import test as test_script
 from datasets.toy import toy_scene
-from models import SuperFusion
-from models.weights import save_checkpoint
 from utils.errors import UserError
 from utils.files.false_colour import known_palettes
 from utils.files.images import read_image, write_image
 
 HEIGHT, WIDTH = 64, 96
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_checkpoint(path, SuperFusion())
-    return path
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +51,7 @@ def run(folder, *options, ir="ir", vi="vi", checkpoint=None, registrar="none"):
     return folder / "out"
 
 
-def test_a_folder_of_measurements(checkpoint, tmp_path, capsys):
+def test_a_folder_of_measurements(untrained, tmp_path, capsys):
     kinds = {
         "0": lambda ir: (ir * 1000 + 7000).astype(np.uint16),
         "1": lambda ir: (ir * 4000 - 500).astype(np.int16),
@@ -77,7 +67,7 @@ def test_a_folder_of_measurements(checkpoint, tmp_path, capsys):
         write(tmp_path / "vi" / f"vis_{n}.png", vi)
     write(tmp_path / "ir" / "ir_9.tif", values)
     write(tmp_path / "vi" / "overview.png", vi)
-    out = run(tmp_path, checkpoint=checkpoint)
+    out = run(tmp_path, checkpoint=untrained)
     said, errors = capsys.readouterr()
     assert "note: names pair up once the prefix 'ir_' of IR and prefix 'vis_' of VI is taken off" in errors
     folders = tmp_path / "ir", tmp_path / "vi"
@@ -97,13 +87,13 @@ def test_a_folder_of_measurements(checkpoint, tmp_path, capsys):
     assert np.abs(read_image(out / "registered" / "vis_0.png")[0].numpy() - whole.clip(0, 1)).max() < 0.01
 
 
-def test_aligned_pairs_are_fused_around_what_is_missing(checkpoint, tmp_path):
+def test_aligned_pairs_are_fused_around_what_is_missing(untrained, tmp_path):
     ir, vi = scene(0)
     values = (ir * 35 - 5).astype(np.float32)
     values[:, :20] = -9999
     write(tmp_path / "ir.tif", values)
     write(tmp_path / "vi.png", vi)
-    out = run(tmp_path, "--mode", "Fusion", ir="ir.tif", vi="vi.png", checkpoint=checkpoint)
+    out = run(tmp_path, "--mode", "Fusion", ir="ir.tif", vi="vi.png", checkpoint=untrained)
     fused, visible = read_image(out / "fused" / "vi.png"), read_image(tmp_path / "vi.png")
     assert torch.equal(fused[:, :, :20], visible[:, :, :20]) and not torch.allclose(
         fused[:, :, 40:], visible[:, :, 40:]
@@ -177,12 +167,12 @@ def test_without_its_package_a_kind_of_files_gets_one_line(tmp_path, monkeypatch
     assert line.count("\n") == 0 and "0.jpg: a radiometric JPEG of FLIR" in line and "pip install flyr" in line
 
 
-def test_a_list_of_pairs_and_nested_folders(checkpoint, tmp_path):
+def test_a_list_of_pairs_and_nested_folders(untrained, tmp_path):
     for n, day in enumerate(("mon", "tue")):
         ir, vi = scene(n)
         write(tmp_path / "ir" / day / "1.png", (ir * 255).round().astype(np.uint8))
         write(tmp_path / "vi" / day / "1.png", vi)
-    out = run(tmp_path, "--recursive", "--metrics", "SSIM", checkpoint=checkpoint)
+    out = run(tmp_path, "--recursive", "--metrics", "SSIM", checkpoint=untrained)
     assert [path.relative_to(out / "fused").as_posix() for path in sorted((out / "fused").rglob("*.png"))] == [
         "mon/1.png",
         "tue/1.png",
@@ -206,7 +196,7 @@ def test_a_list_of_pairs_and_nested_folders(checkpoint, tmp_path):
         ("out/transform", "link", "Reg&Fusion"),
     ],
 )
-def test_an_input_is_never_overwritten(checkpoint, tmp_path, ir, out, mode):
+def test_an_input_is_never_overwritten(untrained, tmp_path, ir, out, mode):
     (tmp_path / "out").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "out")
     thermal, visible = scene(0)
@@ -214,11 +204,11 @@ def test_an_input_is_never_overwritten(checkpoint, tmp_path, ir, out, mode):
     given = write(tmp_path / ir / "1.png", (thermal * 255).round().astype(np.uint8))
     before = sorted(tmp_path.rglob("*")), given.read_bytes()
     with pytest.raises(UserError, match="is an input, and results would be written to .*; choose another --out"):
-        run(tmp_path, "--mode", mode, "--out", tmp_path / out, ir=ir, checkpoint=checkpoint)
+        run(tmp_path, "--mode", mode, "--out", tmp_path / out, ir=ir, checkpoint=untrained)
     assert (sorted(tmp_path.rglob("*")), given.read_bytes()) == before
     # What another mode leaves alone may be its input.
     if ir == "out/registered":
-        run(tmp_path, "--mode", "Fusion", ir=ir, checkpoint=checkpoint)
+        run(tmp_path, "--mode", "Fusion", ir=ir, checkpoint=untrained)
         assert given.read_bytes() == before[1] and (tmp_path / "out" / "fused" / "1.png").is_file()
 
 
@@ -270,12 +260,12 @@ def test_a_picture_too_large_or_a_name_too_long_does_not_stop_the_rest(tmp_path,
     assert not list((tmp_path / "out").rglob("n*")) and not list((tmp_path / "out").rglob(".*"))
 
 
-def test_twelve_bits_of_the_visible_camera(checkpoint, tmp_path, capsys):
+def test_twelve_bits_of_the_visible_camera(untrained, tmp_path, capsys):
     ir, vi = scene(0)
     counts = (vi / vi.max() * 4095).round().numpy().astype(np.uint16).transpose(1, 2, 0)[:, :, ::-1]
     write(tmp_path / "vi.png", counts)
     write(tmp_path / "ir.png", (ir * 255).round().astype(np.uint8))
-    out = run(tmp_path, "--mode", "Fusion", ir="ir.png", vi="vi.png", checkpoint=checkpoint)
+    out = run(tmp_path, "--mode", "Fusion", ir="ir.png", vi="vi.png", checkpoint=untrained)
     assert read_image(out / "fused" / "vi.png").mean() > 0.1
     assert "note: vi: VI holds 12 bits in a 16-bit file" in capsys.readouterr().err
 

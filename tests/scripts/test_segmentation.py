@@ -12,7 +12,7 @@ from torch import nn
 import evaluate
 import test as test_script
 from datasets.paired import read_label
-from models import BiSeNet, SuperFusion, load_segmenter
+from models import BiSeNet, load_segmenter
 from models.weights import save_checkpoint
 from utils.classes import CLASS_COLOURS, CLASSES, class_names
 from utils.errors import UserError
@@ -90,14 +90,6 @@ def persons_everywhere(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def fuser(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("fuser") / "untrained.safetensors"
-    save_checkpoint(path, SuperFusion())
-    return path
-
-
 def read(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -158,7 +150,7 @@ def test_an_image_and_its_file_get_the_same_classes(tmp_path):
     assert torch.equal(segment(ByBrightness(), image), segment(ByBrightness(), read_image(tmp_path / "a.png")))
 
 
-def test_a_segmenter_rebuilds_itself(tmp_path, fuser):
+def test_a_segmenter_rebuilds_itself(tmp_path, untrained):
     save_checkpoint(tmp_path / "three.safetensors", BiSeNet(num_classes=3))
     ours = load_segmenter(tmp_path / "three.safetensors")
     assert ours.conv_out.conv_out.out_channels == 3 and not ours.training
@@ -166,7 +158,7 @@ def test_a_segmenter_rebuilds_itself(tmp_path, fuser):
     torch.save(BiSeNet().state_dict(), tmp_path / "released.pth")
     assert load_segmenter(tmp_path / "released.pth").architecture == {"num_classes": 9}
     with pytest.raises(UserError, match="holds the weights of SuperFusion, not of BiSeNet"):
-        load_segmenter(fuser)
+        load_segmenter(untrained)
     with pytest.raises(UserError, match="nowhere.pth: no such checkpoint file"):
         load_segmenter("nowhere.pth")
 
@@ -181,8 +173,8 @@ def test_figures_by_hand():
     assert list(iou_scores([torch.ones(2, 2)])) == ["class 0", "class 1", "mIoU"] == [*class_names(2), "mIoU"]
 
 
-def test_mode_seg_writes_class_maps_and_scores_them(data, persons_everywhere, fuser, capsys):
-    run_test(data, *source(data), "--segmenter", persons_everywhere, "--checkpoint", fuser)
+def test_mode_seg_writes_class_maps_and_scores_them(data, persons_everywhere, untrained, capsys):
+    run_test(data, *source(data), "--segmenter", persons_everywhere, "--checkpoint", untrained)
     out = data / "out"
     for folder in ("fused", "seg", "sheets"):
         assert [path.name for path in sorted((out / folder).iterdir())] == ["a.png", "b.png"]
@@ -198,7 +190,7 @@ def test_mode_seg_writes_class_maps_and_scores_them(data, persons_everywhere, fu
     assert ["mIoU", f"{person / 3:.4f}"] in printed and ["bike", "neither", "labelled", "nor", "found"] in printed
 
 
-def test_what_is_segmented(data, by_brightness, fuser):
+def test_what_is_segmented(data, by_brightness, untrained):
     given = (*source(data), "--segmenter", "x")
     label = label_of(0).where(label_of(0) != 255, 0)
     run_test(data, *given, "--seg_input", "vi", "--checkpoint", "not needed")
@@ -207,7 +199,7 @@ def test_what_is_segmented(data, by_brightness, fuser):
     assert json.loads((data / "out" / "summary.json").read_text())["segmentation"]["mIoU"] == 1
     run_test(data, *given, "--seg_input", "ir", "--checkpoint", "not needed")
     assert not read_label(data / "out" / "seg" / "a.png").any()
-    run_test(data, *given, "--checkpoint", fuser)
+    run_test(data, *given, "--checkpoint", untrained)
     fused = read_image(data / "out" / "fused" / "a.png")
     assert torch.equal(read_label(data / "out" / "seg" / "a.png"), segment(ByBrightness(), fused))
 
@@ -241,8 +233,8 @@ def test_two_files_with_and_without_a_label(data, by_brightness):
     assert numbers({r["class"]: r["IoU"] for r in read(data / "out" / "segmentation.csv")})["mIoU"] == 1
 
 
-def test_fused_images_of_mode_seg_can_be_scored_too(data, by_brightness, fuser):
-    run_test(data, *source(data), "--segmenter", "x", "--checkpoint", fuser, "--metrics", "MI", "--limit", 1)
+def test_fused_images_of_mode_seg_can_be_scored_too(data, by_brightness, untrained):
+    run_test(data, *source(data), "--segmenter", "x", "--checkpoint", untrained, "--metrics", "MI", "--limit", 1)
     assert list(read(data / "out" / "scores" / "summary.csv")[0]) == ["method", "images", "MI"]
 
 
@@ -253,7 +245,7 @@ def refused(capsys, run, *arguments):
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_refusals_of_test(data, persons_everywhere, fuser, capsys):
+def test_refusals_of_test(data, persons_everywhere, untrained, capsys):
     seg = ("--segmenter", persons_everywhere)
     with pytest.raises(UserError, match="--mode Seg: give --segmenter FILE, a BiSeNet") as error:
         run_test(data, *source(data))
@@ -265,7 +257,7 @@ def test_refusals_of_test(data, persons_everywhere, fuser, capsys):
     line = refused(capsys, run_test, data, *source(data), *seg, "--seg_input", "vi", "--metrics", "MI")
     assert "--metrics scores fused images" in line
     with pytest.raises(UserError, match="holds the weights of SuperFusion"):
-        run_test(data, *source(data), "--segmenter", fuser)
+        run_test(data, *source(data), "--segmenter", untrained)
     with pytest.raises(UserError, match="nowhere: no such"):
         run_test(data, *source(data, "ir vi"), *seg, "--label", data / "nowhere")
     assert not (data / "out").exists()
@@ -284,12 +276,12 @@ def test_bad_labels_and_small_images_are_named(data, by_brightness):
         run_test(data, *files, "--segmenter", "x", "--seg_input", "vi")
 
 
-def test_bad_labels_are_no_matter_where_none_are_scored(data, by_brightness, fuser):
+def test_bad_labels_are_no_matter_where_none_are_scored(data, by_brightness, untrained):
     for path in (data / "root" / "S" / "test" / "label").iterdir():
         path.write_bytes(b"damaged")
     write_class_map(data / "root" / "S" / "test" / "label" / "c.png", label_of(0))  # of no pair
     for mode in ("Reg", "Fusion"):
-        run_test(data, *source(data), "--checkpoint", fuser, "--mode", mode, "--registrar", "none", "--limit", 1)
+        run_test(data, *source(data), "--checkpoint", untrained, "--mode", mode, "--registrar", "none", "--limit", 1)
     with pytest.raises(UserError, match="no ir image for c"):
         run_test(data, *source(data), "--segmenter", "x")
     arguments = (*source(data), "--metrics", "MI", "--out", data / "scores", "--workers", 1, "--results")
@@ -338,8 +330,8 @@ def test_class_maps_are_scored_without_a_network(data):
     assert numbers(rows["perfect"])["mIoU"] == 1 and list(rows) == ["maps", "perfect"]
 
 
-def test_exported_class_maps_are_worth_what_the_segmenter_is(data, by_brightness, fuser):
-    run_test(data, *source(data), "--segmenter", "x", "--checkpoint", fuser)
+def test_exported_class_maps_are_worth_what_the_segmenter_is(data, by_brightness, untrained):
+    run_test(data, *source(data), "--segmenter", "x", "--checkpoint", untrained)
     ours = f"ours={data / 'out'}"
     rows = run_evaluate(data, ours, more=("--segmenter", "x"))
     assert list(rows) == ["visible", "infrared", "ours", "ours (seg/)"]

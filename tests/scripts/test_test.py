@@ -19,22 +19,13 @@ from datasets.deformation import TEST, random_deformation
 from datasets.paired import Pair
 from datasets.toy import toy_scene
 from datasets.truth import Truth, truth_file
-from models import SuperFusion, load_model
+from models import load_model
 from models.deploy.inference import SMALLEST_TILE
 from models.warping import flow_to_grid, warp
-from models.weights import save_checkpoint
 from utils.errors import UserError
 from utils.files.images import read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_checkpoint(path, SuperFusion())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +55,10 @@ def run_test(checkpoint, save_dir, *arguments):
     test_script.main(["--checkpoint", str(checkpoint), "--out", str(save_dir), *map(str, arguments)])
 
 
-def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_path, capsys):
+def test_a_test_set_is_registered_fused_and_scored(untrained, data_root, tmp_path, capsys):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--save_flow", "--metrics", "SSIM,MI")
     arguments += ("--protocols", "official", "band_free")
-    run_test(checkpoint, tmp_path, *arguments)
+    run_test(untrained, tmp_path, *arguments)
     for folder in ("registered", "fused", "sheets"):
         assert [p.name for p in sorted((tmp_path / folder).iterdir())] == ["00001N.png", "00002D.png"]
     flow = np.load(tmp_path / "flow" / "00001N.npz")["flow_ir2vi"]
@@ -91,13 +82,13 @@ def test_a_test_set_is_registered_fused_and_scored(checkpoint, data_root, tmp_pa
     assert float(scores[0]["EPE"]) == pytest.approx(registration["after"]["EPE"], rel=1e-3)
 
 
-def test_modes_read_the_right_infrared_image(checkpoint, data_root, tmp_path):
-    model = load_model(checkpoint)
+def test_modes_read_the_right_infrared_image(untrained, data_root, tmp_path):
+    model = load_model(untrained)
     folder = data_root / "MSRS" / "test"
     ir, ir_warp, vi = (read_image(folder / part / "00001N.png")[None] for part in ("ir", "ir_warp", "vi"))
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--limit", 1)
-    run_test(checkpoint, tmp_path / "fusion", *arguments, "--mode", "Fusion")
-    run_test(checkpoint, tmp_path / "reg", *arguments, "--mode", "Reg", "--registrar", "matcher")
+    run_test(untrained, tmp_path / "fusion", *arguments, "--mode", "Fusion")
+    run_test(untrained, tmp_path / "reg", *arguments, "--mode", "Reg", "--registrar", "matcher")
     with torch.no_grad():
         fused, registered = model.fuse(ir, vi)[0], model.register(ir_warp, vi).registered[0]
     assert (read_image(tmp_path / "fusion" / "fused" / "00001N.png") - fused).abs().max() < 0.003
@@ -142,17 +133,17 @@ def test_fused_images_of_unlike_cameras_have_no_metrics(camera_root, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_old_name_of_the_folder_is_taken_with_a_note(checkpoint, data_root, tmp_path, capsys):
+def test_the_old_name_of_the_folder_is_taken_with_a_note(untrained, data_root, tmp_path, capsys):
     data = ("--dataset_name", "MSRS", "--data_root", str(data_root), "--mode", "Reg", "--limit", "1")
     test_script.main([*data, "--registrar", "none", "--save_dir", str(tmp_path / "old")])
     assert (tmp_path / "old" / "summary.json").is_file()
     assert capsys.readouterr().err.splitlines()[0] == "note: --save_dir is now --out"
 
 
-def test_only_what_this_run_wrote_is_scored(checkpoint, data_root, tmp_path):
+def test_only_what_this_run_wrote_is_scored(untrained, data_root, tmp_path):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root)
-    run_test(checkpoint, tmp_path, *arguments, "--save_flow", "--registrar", "matcher")
-    run_test(checkpoint, tmp_path, *arguments, "--mode", "Fusion", "--metrics", "SSIM", "--limit", 1)
+    run_test(untrained, tmp_path, *arguments, "--save_flow", "--registrar", "matcher")
+    run_test(untrained, tmp_path, *arguments, "--mode", "Fusion", "--metrics", "SSIM", "--limit", 1)
     assert (tmp_path / "scores" / "summary.csv").read_text().splitlines()[0] == "method,images,SSIM"
 
 
@@ -163,15 +154,15 @@ def test_a_baseline_needs_no_weights(data_root, tmp_path):
 
 
 @pytest.mark.slow
-def test_baselines_go_the_same_way(checkpoint, data_root, tmp_path):
+def test_baselines_go_the_same_way(untrained, data_root, tmp_path):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Reg")
     arguments += ("--protocols", "official", "band_free")
-    run_test(checkpoint, tmp_path / "none", *arguments, "--registrar", "none")
+    run_test(untrained, tmp_path / "none", *arguments, "--registrar", "none")
     none = json.loads((tmp_path / "none" / "summary.json").read_text())["registration"]
     assert none["after"] == none["before"] and none["band_free"]["after"] == none["band_free"]["before"]
-    run_test(checkpoint, tmp_path / "structural", *arguments, "--registrar", "structural")
+    run_test(untrained, tmp_path / "structural", *arguments, "--registrar", "structural")
     structural = json.loads((tmp_path / "structural" / "summary.json").read_text())["registration"]
-    run_test(checkpoint, tmp_path / "auto", *arguments)
+    run_test(untrained, tmp_path / "auto", *arguments)
     assert json.loads((tmp_path / "auto" / "summary.json").read_text())["registration"] == structural
     with open(tmp_path / "auto" / "per_image.csv") as file:
         assert all(float(row["confidence"]) > 0.7 for row in csv.DictReader(file))
@@ -197,10 +188,10 @@ def noise(*shape, dtype=np.uint8):
         (("t.png", noise(40, 40, 4)), ("v.png", noise(40, 40, 4))),  # alpha channels
     ],
 )
-def test_two_files_of_any_kind(checkpoint, tmp_path, ir, vi):
+def test_two_files_of_any_kind(untrained, tmp_path, ir, vi):
     paths = write_files(tmp_path, ir, vi)
     run_test(
-        checkpoint, tmp_path / "out", "--ir", paths[0], "--vi", paths[1], "--metrics", "SSIM", "--registrar", "none"
+        untrained, tmp_path / "out", "--ir", paths[0], "--vi", paths[1], "--metrics", "SSIM", "--registrar", "none"
     )
     assert read_image(tmp_path / "out" / "fused" / "v.png").shape == (3, *vi[1].shape[:2])
     assert read_image(tmp_path / "out" / "registered" / "v.png").shape[-2:] == vi[1].shape[:2]
@@ -208,7 +199,7 @@ def test_two_files_of_any_kind(checkpoint, tmp_path, ir, vi):
     assert alignment["before"].keys() == alignment["after"].keys() == {"align_MI", "align_NCC"}
 
 
-def test_one_bad_pair_is_named_and_the_others_are_kept(checkpoint, tmp_path):
+def test_one_bad_pair_is_named_and_the_others_are_kept(untrained, tmp_path):
     for name in ("a", "b"):
         for modality in ("ir", "vi"):
             (tmp_path / modality).mkdir(exist_ok=True)
@@ -216,30 +207,30 @@ def test_one_bad_pair_is_named_and_the_others_are_kept(checkpoint, tmp_path):
     data = (tmp_path / "ir" / "a.png").read_bytes()
     (tmp_path / "ir" / "a.png").write_bytes(data[:300])
     with pytest.raises(UserError, match="a.png: not a readable image"):
-        run_test(checkpoint, tmp_path / "out", "--ir", tmp_path / "ir", "--vi", tmp_path / "vi")
+        run_test(untrained, tmp_path / "out", "--ir", tmp_path / "ir", "--vi", tmp_path / "vi")
     assert [p.name for p in (tmp_path / "out" / "fused").iterdir()] == ["b.png"]
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["pairs"] == 1
 
 
-def test_refusals(checkpoint, data_root, tmp_path):
+def test_refusals(untrained, data_root, tmp_path):
     pair = write_files(tmp_path, ("t.png", noise(40, 40)), ("v.png", noise(20, 20)))
     files = ("--ir", pair[0], "--vi", pair[1])
     with pytest.raises(UserError, match="v: .*at least 32"):
-        run_test(checkpoint, tmp_path / "out", *files)
+        run_test(untrained, tmp_path / "out", *files)
     with pytest.raises(UserError, match="t.png: neither|t.png: not a PyTorch"):
         run_test(pair[0], tmp_path / "out", *files)
     with pytest.raises(UserError, match="t.png: cannot be written|cannot be written"):
-        run_test(checkpoint, pair[0] / "out", *files)
+        run_test(untrained, pair[0] / "out", *files)
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="--device cuda: there is no such device"):
-            run_test(checkpoint, tmp_path / "out", *files, "--device", "cuda")
+            run_test(untrained, tmp_path / "out", *files, "--device", "cuda")
     with pytest.raises(UserError, match="--device gpu"):
-        run_test(checkpoint, tmp_path / "out", *files, "--device", "gpu")
+        run_test(untrained, tmp_path / "out", *files, "--device", "gpu")
     with pytest.raises(UserError, match="--precision float16 is for GPUs"):
-        run_test(checkpoint, tmp_path / "out", *files, "--device", "cpu", "--precision", "float16")
+        run_test(untrained, tmp_path / "out", *files, "--device", "cpu", "--precision", "float16")
     for wrong in (("--ir", "x"), ("--dataset_name", "MSRS"), ("--limit", "0"), ("--mode", "reg")):
         with pytest.raises(SystemExit) as ended:
-            run_test(checkpoint, tmp_path / "out", *wrong)
+            run_test(untrained, tmp_path / "out", *wrong)
         assert ended.value.code == 2
     assert not (tmp_path / "out" / "fused").exists()
 
@@ -251,7 +242,7 @@ def test_the_process_ends_with_one_line_and_code_2(tmp_path):
     assert ended.stderr.strip() == "error: none.png: no such file or folder" and ended.stdout == ""
 
 
-def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
+def test_precision_and_large_images(untrained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     scene = toy_scene(0, 64, 96)
     large = {name: torch.nn.functional.interpolate(getattr(scene, name)[None], (80, 480))[0] for name in ("ir", "vi")}
@@ -275,7 +266,7 @@ def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
     }
     found = {}
     for name, options in runs.items():
-        run_test(checkpoint, tmp_path / name, *files, *options)
+        run_test(untrained, tmp_path / name, *files, *options)
         assert ("use --precision float32" in capsys.readouterr().err) == (name == "bfloat16")
         fused = read_image(tmp_path / name / "fused" / "vi.png")
         found[name] = np.load(tmp_path / name / "flow" / "vi.npz")["flow_ir2vi"], fused
@@ -285,18 +276,18 @@ def test_precision_and_large_images(checkpoint, tmp_path, monkeypatch, capsys):
         assert 0 < difference < 1.0
         assert (found[name][1] - found["whole"][1]).square().mean() < 1e-3
     with pytest.raises(SystemExit) as ended:
-        run_test(checkpoint, tmp_path / "out", *files, "--max_side", "100")
+        run_test(untrained, tmp_path / "out", *files, "--max_side", "100")
     assert ended.value.code == 2
 
 
-def test_the_strength_of_ir(checkpoint, data_root, tmp_path, capsys):
+def test_the_strength_of_ir(untrained, data_root, tmp_path, capsys):
     arguments = ("--dataset_name", "MSRS", "--data_root", data_root, "--mode", "Fusion", "--limit", 1)
     for strength in ("0", "0.5", "1"):
-        run_test(checkpoint, tmp_path / strength, *arguments, "--ir_strength", strength)
+        run_test(untrained, tmp_path / strength, *arguments, "--ir_strength", strength)
     none, half, whole = (read_image(tmp_path / s / "fused" / "00001N.png") for s in ("0", "0.5", "1"))
     vi = read_image(data_root / "MSRS" / "test" / "vi" / "00001N.png")
     assert torch.equal(none, vi) and (half - (vi + whole) / 2).abs().max() < 0.006 and (whole - vi).abs().max() > 0.1
     for wrong in (("--ir_strength", "2"), ("--ir_strength", "much"), ("--ir_strength", "0.5", "--mode", "Reg")):
         with pytest.raises(SystemExit):
-            run_test(checkpoint, tmp_path / "out", *arguments, *wrong)
+            run_test(untrained, tmp_path / "out", *arguments, *wrong)
         assert "ir_strength" in capsys.readouterr().err
