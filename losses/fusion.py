@@ -8,28 +8,14 @@ import torch
 from torch import Tensor
 
 from losses.basics import erode, masked_mean
+from losses.target import sobel, target
 from models.layers import blur, gaussian_kernel
-from utils.metrics import filters
 
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
 _C1, _C2 = 0.01**2, 0.03**2
 
-# IR is selected where its edges are stronger than VI's or where it is brighter. Windows (taps, sigma in pixels) of the
-# averages, slopes of the sigmoid, a floor added to the edge strengths, and the brightness lead that IR needs.
-_EDGES_WINDOW, _EDGES_SLOPE, _EDGES_FLOOR = (25, 4.0), 3.0, 1e-3
-_BRIGHTNESS_WINDOW, _BRIGHTNESS_SLOPE, _BRIGHTNESS_LEAD = (13, 2.0), 40.0, 0.1
-
 # Window of the local contrast (taps, sigma in pixels), and its floor, the noise level of 8-bit images.
 _CONTRAST_WINDOW, _CONTRAST_FLOOR = (9, 1.5), 0.01
-
-
-def sobel(image: Tensor) -> Tensor:
-    """Return ``|Gx| + |Gy|`` of the Sobel operator, edge pixels replicated, ``(B, 1, H, W)``.
-
-    :func:`kornia.filters.spatial_gradient` computes the same, but copies its kernel to a GPU at each call, which waits.
-    """
-    dx, dy = filters.sobel(image, "replicate")
-    return dx.abs() + dy.abs()
 
 
 def _blur(x: Tensor, window: tuple[int, float]) -> Tensor:
@@ -48,28 +34,9 @@ def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((fused - torch.maximum(ir, vi)).abs(), mask)
 
 
-def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Compute the weight of IR in the selected image, ``(B, 1, H, W)``: ``sigmoid(3 log(E_ir / E_vi) + 40 (D - 0.1))``.
-
-    E is the edge strength (Sobel) and D the difference IR - VI, averaged inside ``mask`` by Gaussians of sigma 4 and 2.
-    This selects IR where it is clearly brighter (people) or has edges that VI lacks (smoke, night), and VI elsewhere
-    (textures, skies).
-    """
-    edges = _average(torch.cat((sobel(ir), sobel(vi)), dim=1), erode(mask, 1), _EDGES_WINDOW)
-    edges_ir, edges_vi = (edges + _EDGES_FLOOR).log().split(1, dim=1)
-    lead = _average(ir - vi, mask, _BRIGHTNESS_WINDOW) - _BRIGHTNESS_LEAD
-    return torch.sigmoid(_EDGES_SLOPE * (edges_ir - edges_vi) + _BRIGHTNESS_SLOPE * lead)
-
-
-def _average(x: Tensor, mask: Tensor, window: tuple[int, float]) -> Tensor:
-    """Average ``x`` over ``mask`` inside a Gaussian window; 0 where the window contains no pixel of the mask."""
-    blurred = _blur(torch.cat((x * mask, mask), dim=1), window)
-    return blurred[:, :-1] / blurred[:, -1:].clamp(min=1e-6)
-
-
 def selection(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Average ``| fused - selected |``; ours, not in the paper."""
-    return masked_mean((fused - _selected(ir, vi, mask)).abs(), mask)
+    """Average ``| fused - selected |``, selected the :func:`losses.target.target`; ours, not in the paper."""
+    return masked_mean((fused - target(ir, vi, mask)).abs(), mask)
 
 
 def detail(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
@@ -79,17 +46,11 @@ def detail(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     division, faint texture counts as much as strong texture, as it does in FMI, VIF and Qabf: in dark regions, errors
     of one gray level spoil these metrics but hardly change :func:`selection`.
     """
-    selected = _selected(ir, vi, mask)
+    selected = target(ir, vi, mask)
     contrast = _differences(selected).abs().mean(dim=1, keepdim=True)
     contrast = _blur(contrast, _CONTRAST_WINDOW)
     inside = erode(mask, _CONTRAST_WINDOW[0] // 2 + 1)[..., :-1, :-1]
     return masked_mean(_differences(fused - selected).abs() / (contrast + _CONTRAST_FLOOR), inside)
-
-
-def _selected(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Return ``w ir + (1 - w) vi`` with w the :func:`infrared_share`."""
-    share = infrared_share(ir, vi, mask)
-    return share * ir + (1 - share) * vi
 
 
 def _differences(x: Tensor) -> Tensor:
