@@ -24,8 +24,8 @@ _BRIGHTNESS, _EDGES, _TEXTURE, _SURROUNDINGS = (13, 2.0), (25, 4.0), (49, 8.0), 
 _ABOVE, _RANGE, _BELOW_VI = 0.2, 0.1, 0.1
 _GUIDED = 13, 0.01
 
-# VI is dark below this brightness (and the width of the transition); there, IR is taken where it is brighter by _LEAD or
-# has more edges, with these slopes.
+# VI is dark below this brightness (and the width of the transition); there, IR is taken where it is brighter by _LEAD
+# or has more edges, with these slopes.
 _DARK, _DARK_WIDTH, _LEAD, _BRIGHTNESS_SLOPE, _EDGES_SLOPE = 0.18, 0.04, 0.1, 40.0, 3.0
 _EDGES_FLOOR = 1e-3
 
@@ -67,7 +67,7 @@ def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
 
 
 def salience(ir: Tensor, mask: Tensor) -> Tensor:
-    """Compute how much ``ir`` stands out from its surroundings (Gaussian, sigma 32): 0 up to 0.2 above them, 1 from 0.3.
+    """Compute how much ``ir`` stands out from its surroundings (sigma 32): 0 up to 0.2 above them, 1 from 0.3.
 
     A guided filter (He et al., TPAMI 2013) makes the edges of the map follow those of ``ir``.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.blending import blend, share_of_fused
+from models.blending import content, fade
 from models.deploy.inference import OptimizedSuperFusion
 from models.registration import REGISTRARS, Transform
 from models.registration.registrar import ROTATION, SCALE
@@ -131,7 +131,7 @@ class Pipeline:
         """Fuse the pair of a ``registration`` by :meth:`register`; where IR has no content, ``fused`` is VI."""
         ir, vi = self._images(ir, vi)
         fused = self.fuse(registration.registered, vi)
-        return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
+        return Result(**vars(registration), fused=fade(fused, vi, content(ir, registration)))
 
     @torch.inference_mode()
     def reverse(self, vi: Tensor, registration: Registration) -> Registration:
@@ -149,7 +149,7 @@ class Pipeline:
         """
         ir = ir.to(self.device)
         fused = self.fuse(ir, reverse.registered, missing)
-        return blend(fused, ir, share_of_fused(vi.to(self.device), reverse))
+        return fade(fused, ir, content(vi.to(self.device), reverse))
 
     def fuse(self, ir: Tensor, vi: Tensor, missing: Tensor | None = None) -> Tensor:
         """Fuse aligned images as :meth:`models.superfusion.SuperFusion.fuse` does, at the pipeline's strength of IR.
@@ -157,11 +157,12 @@ class Pipeline:
         Where ``ir`` has no value, at ``missing`` ``(B, 1, H, W)`` bool, and a little around, the result is VI.
         """
         ir, vi = self._images(ir, vi)
-        fused = blend(self.network.fuse(ir, vi), vi, torch.full_like(vi[:, :1], self.ir_strength))
+        fused = self.network.fuse(ir, vi)
+        fused = torch.lerp(vi.expand_as(fused), fused, self.ir_strength)
         if missing is None:
             return fused
         here = Registration.by_flow(ir, ir.new_zeros(len(ir), 2, *ir.shape[-2:])).without(missing.to(self.device))
-        return blend(fused, vi, share_of_fused(ir, here))
+        return fade(fused, vi, content(ir, here))
 
     def _images(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         """Return both images as float32 on the pipeline's device; ValueError for other types and ranges."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.blending import blend, share_of_fused
+from models.blending import content, fade
 from models.consensus import affine_consensus
 from models.dense_matcher import DenseMatcher
 from models.fusion_net import FusionNet
@@ -76,7 +76,7 @@ class SuperFusion(nn.Module):
         """Register, fuse and blend; where the registered image has no content, the result is VI."""
         registration = self.register(ir, vi)
         fused = self.fuse(registration.registered, vi)
-        return Result(**vars(registration), fused=blend(fused, vi, share_of_fused(ir, registration)))
+        return Result(**vars(registration), fused=fade(fused, vi, content(ir, registration)))
 
     def compile_convolutions(self) -> None:
         """Call each network's ``compile_convolutions``; a network without one is compiled as a whole."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import BiSeNet, SuperFusion
-from models.blending import blend, share_of_fused
+from models.blending import content, fade
 from models.correlation import cost_volume
 from models.dense_matcher import DenseMatcher
 from models.fusion_net import FusionNet
@@ -54,8 +54,8 @@ def test_forward_registers_fuses_and_blends(model):
         assert torch.equal(result.flow_ir2vi, registered.flow_ir2vi)
         assert torch.allclose(result.registered, warp(ir, result.flow_ir2vi))
         assert torch.equal(result.valid, valid_mask(result.flow_ir2vi))
-        fused, share = model.fuse(result.registered, vi), share_of_fused(ir, registered)
-        assert torch.equal(result.fused, blend(fused, vi, share))
+        fused = model.fuse(result.registered, vi)
+        assert torch.equal(result.fused, fade(fused, vi, content(ir, registered)))
 
 
 def test_later_passes_refine_what_earlier_ones_found():

@@ -8,6 +8,7 @@ import torch
 import export
 import test as test_script
 from models import Pipeline, SuperFusion, load_model
+from models.blending import content, fade
 from models.registration import REGISTRARS, Transform
 from models.registration.registry import registered
 from models.weights import save_checkpoint
@@ -76,14 +77,9 @@ def test_where_the_registered_image_ends_the_visible_one_stays(files):
     assert 0.01 < outside.float().mean() < 0.9
     assert torch.equal(result.fused[outside], vi[outside])
     assert torch.equal(result.fused[..., 54:, :], vi[..., 54:, :])  # the band that IR brought along
-    inside = (..., slice(16, 32), slice(16, 60))
-    assert result.valid[inside].min() == 1
     with torch.no_grad():
         fused = model.fuse(result.registered, vi)
-    assert torch.allclose(result.fused[inside], fused[inside], atol=1e-5)
-    # From one to the other there is no step.
-    share = ((result.fused - vi) * (fused - vi)).sum(1) / (fused - vi).square().sum(1)
-    assert share[0, :, 40].diff().abs().max() < 0.2 and share.min() < 0.01 < 0.99 < share[0, :, 40].max()
+    assert torch.equal(result.fused, fade(fused, vi, content(ir, result)))
 
 
 def test_a_smaller_infrared_image_is_brought_to_the_visible_frame(files):
@@ -141,8 +137,7 @@ def test_a_pair_is_fused_on_irs_frame():
     ).abs().max() < 1e-4  # every 3rd pixel of IR is a 4th
     fused = pipeline.fuse_on_ir(ir, vi, reverse)
     assert torch.equal(fused[..., 48:], ir[..., 48:].expand(-1, 3, -1, -1))
-    inside = (..., slice(24, 40), slice(18, 28))
-    assert torch.allclose(fused[inside], pipeline.fuse(ir, reverse.registered)[inside], atol=1e-6)
+    assert torch.equal(fused, fade(pipeline.fuse(ir, reverse.registered), ir, content(vi, reverse)))
 
 
 def test_the_strength_of_ir_mixes_the_fused_with_the_visible_image(files):
@@ -150,8 +145,9 @@ def test_the_strength_of_ir_mixes_the_fused_with_the_visible_image(files):
     whole = Pipeline(moving_model(), "matcher")(ir, vi).fused
     assert torch.equal(Pipeline(moving_model(), "matcher", ir_strength=0.0)(ir, vi).fused, vi)
     quarter = Pipeline(moving_model(), "matcher", ir_strength=0.25)
-    assert torch.allclose(quarter(ir, vi).fused, vi + 0.25 * (whole - vi), atol=1e-6)
     assert (whole - vi).abs().max() > 0.05
+    whole = Pipeline(moving_model()).fuse(ir, vi)
+    assert torch.allclose(quarter.fuse(ir, vi), vi + 0.25 * (whole - vi), atol=1e-6)
     with pytest.raises(ValueError, match="ir_strength is 1.5"):
         Pipeline(moving_model(), "matcher", ir_strength=1.5)
 

@@ -2,9 +2,9 @@
 
 Convention: gray images are ``(H, W)`` float64 tensors that hold whole numbers 0..255, on any device with float64; IR,
 VI and fused have one size. A metric is ``metric(ir, vi, fused)``, a 0-d float64 tensor.
-Definitions and constants follow the MATLAB suite behind the field's tables; where its current version and that of 2022
-differ, ``PAPER_SCALE`` contains the latter. Numbers printed in different papers are not comparable: score all methods
-with the same code.
+Definitions and constants follow the MATLAB suite behind the field's tables, except for ``APPEARANCE``, which is ours;
+where its current version and that of 2022 differ, ``PAPER_SCALE`` contains the latter. Numbers printed in different
+papers are not comparable: score all methods with the same code.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from utils.metrics import fmi, gradient, information, mef_ssim, perceptual, statistics, structural, vif
+from utils.metrics import appearance, fmi, gradient, information, mef_ssim, perceptual, statistics, structural, vif
 from utils.metrics.registry import Metric, higher, lower
 
 METRICS: dict[str, Metric] = {
@@ -36,10 +36,16 @@ METRICS: dict[str, Metric] = {
     "MEF_MS_SSIM": higher(mef_ssim.mef_ms_ssim),
     "Qcb": higher(perceptual.contrast_preservation),
     "Qcv": lower(perceptual.perceived_difference),
+    "washed_out": lower(appearance.washed_out),
+    "seams": lower(appearance.seams),
+    "hidden_shown": higher(appearance.hidden_shown),
 }
 
 # The six of the SuperFusion paper.
 PAPER = ("MI", "VIF", "SSIM", "FMI_dct", "Qabf", "Nabf")
+
+# Ours: what people complain of in fused pictures. All others follow the field's definitions.
+APPEARANCE = ("washed_out", "seams", "hidden_shown")
 
 # Variants on the scale of tables printed in 2022; not a substitute for the metrics above.
 PAPER_SCALE: dict[str, Metric] = {
