@@ -56,10 +56,13 @@ def architecture(model: nn.Module) -> dict[str, Any]:
 def from_metadata(saved: dict[str, Any]) -> dict[str, Any]:
     """Convert a checkpoint's ``architecture``, current or earlier format, to arguments of :func:`build_superfusion`."""
     if "correlation" not in saved:
-        return saved
+        fusion = saved.get("fusion", {})
+        # Earlier networks did not see the surroundings.
+        return saved if fusion.get("kind") != "FusionNet" else saved | {"fusion": {"surroundings": False} | fusion}
     if saved["published"]:
         return {"published": True}
-    return {"matcher": {key: saved[key] for key in _MATCHER_KEYS}, "passes": saved["passes"]}
+    matcher = {key: saved[key] for key in _MATCHER_KEYS}
+    return {"matcher": matcher, "fusion": {"surroundings": False}, "passes": saved["passes"]}
 
 
 def _make(part: str, known: dict[str, type[nn.Module]], default: str, options: dict[str, Any] | None) -> nn.Module:

@@ -7,7 +7,7 @@ from models import BiSeNet, SuperFusion
 from models.blending import content, fade
 from models.correlation import cost_volume
 from models.dense_matcher import DenseMatcher
-from models.fusion_net import FusionNet
+from models.fusion_net import FusionNet, surroundings
 from models.gsam import GSAM
 from models.published import published_superfusion
 from models.structural_inputs import structural_channels
@@ -28,7 +28,7 @@ def model():
 def test_published_parameter_counts(make):
     model = make()
     assert count(model.matcher) == 1_823_688
-    assert count(model.fusion) == 138_741
+    assert count(model.fusion) == 138_741 + 72 * model.fusion.surroundings  # ours: one channel more into a convolution
     assert count(BiSeNet(num_classes=9)) == 12_894_080
 
 
@@ -162,6 +162,32 @@ def test_fusion_output_range_and_gradients_reach_every_parameter():
     assert 0 <= out.min() and out.max() <= 1
     out.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_the_surroundings_of_a_pixel():
+    """A Gaussian of sigma 32 over what IR shows; the black of no content does not count."""
+    x = torch.arange(256) - 128
+    assert surroundings(torch.full((1, 1, 64, 80), 0.4)) == pytest.approx(0.4, abs=1e-6)
+    ir = torch.full((1, 1, 256, 256), 0.4)
+    ir[..., 100:] = 0
+    assert surroundings(ir)[..., :100] == pytest.approx(0.4, abs=1e-6)
+    step = (x > 0).float().mul(0.5).add(0.2).expand(1, 1, 256, 256)
+    found = surroundings(step)[0, 0, 128, 32:224]
+    expected = 0.2 + 0.5 * torch.special.ndtr((x[32:224] - 0.5) / 32)
+    assert found == pytest.approx(expected, abs=0.01)  # its tails are cut at 72 pixels
+
+
+def test_fusion_sees_what_is_far_away():
+    torch.manual_seed(0)
+    ir, vi = 0.2 + 0.5 * torch.rand(2, 1, 1, 128, 192)
+    other = ir.clone()
+    other[..., 120:] = 0.9  # 40 pixels away, more than convolutions and scans of 0.2 reach
+    here = (..., slice(None), slice(0, 80))
+    for seen in (True, False):
+        net = FusionNet(surroundings=seen).eval()
+        with torch.no_grad():
+            change = (net(ir, vi) - net(other, vi))[here].abs().max()
+        assert (change > 1e-7) == seen
 
 
 def test_matcher_gradients_reach_every_parameter():

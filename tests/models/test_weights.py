@@ -8,6 +8,7 @@ import torch
 from models import BiSeNet, SuperFusion, load_model, load_weights
 from models.build import architecture
 from models.dense_matcher import DenseMatcher
+from models.fusion_net import FusionNet
 from models.published import published_superfusion
 from models.weights import save_checkpoint
 from utils.errors import UserError
@@ -39,7 +40,7 @@ def test_a_checkpoint_rebuilds_its_own_model(checkpoint):
         (
             dict(published=False, passes=[0.5], correlation="squared", cost_dilation=2, cost_sigma=2.0, inputs="rgb")
             | dict(field="pixel"),
-            lambda: SuperFusion(DenseMatcher("squared", 2, 2.0, "rgb"), passes=(0.5,)),
+            lambda: SuperFusion(DenseMatcher("squared", 2, 2.0, "rgb"), FusionNet(surroundings=False), passes=(0.5,)),
         ),
         (
             dict(published=True, passes=[1.0], correlation="squared", cost_dilation=4, cost_sigma=3.0, inputs="rgb")
@@ -54,6 +55,14 @@ def test_checkpoints_of_the_first_format_load(tmp_path, saved, made):
     write_weights(tmp_path / "old.safetensors", model, kind="SuperFusion", architecture=saved)
     assert architecture(load_model(tmp_path / "old.safetensors")) == architecture(model)
     load_weights(made(), tmp_path / "old.safetensors")
+
+
+def test_checkpoints_of_before_the_surroundings_load(tmp_path):
+    model = SuperFusion(fusion=FusionNet(surroundings=False)).eval()
+    saved = architecture(model)
+    del saved["fusion"]["surroundings"]
+    write_weights(tmp_path / "old.safetensors", model, kind="SuperFusion", architecture=saved)
+    assert not load_model(tmp_path / "old.safetensors").fusion.surroundings
 
 
 def test_metadata_round_trip(checkpoint):
