@@ -563,7 +563,8 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         ("stage FS needs train.init", ["stage=FS", f"train.segmenter={segmenter}"]),
         ("data.crop=400 is larger than every image", ["data.crop=400"]),
         ("none.pth: no such checkpoint file", ["stage=FS", "train.segmenter=none.pth", "train.init=none.pth"]),
-        ("none.pth: no such checkpoint file", ["train.init=none.pth"]),
+        ("train.init: none.pth: no such checkpoint file", ["train.init=none.pth"]),
+        ("train.segmenter: none.pth: no such checkpoint file", ["train.segmenter=none.pth"]),  # which RF does not need
         ("holds the weights of BiSeNet|neither a SuperFusion", [f"train.init={segmenter}"]),
         ("data.input=fused needs train.init", ["stage=SEG", "data.input=fused", "train.batch=2"]),
         ("train.precision=float16 needs a GPU", ["train.precision=float16"]),
@@ -615,6 +616,18 @@ def test_nothing_to_validate_on_is_said_before_the_run(toy, tmp_path, capsys, mo
     with pytest.raises(pytest.fail.Exception, match="said"):
         train(toy, tmp_path)
     assert capsys.readouterr().err == UNVALIDATED
+
+
+@pytest.mark.parametrize("settings", [["stage=RF", "segmenter"], ["stage=SEG", "init", "train.batch=2"]])
+def test_weights_that_a_stage_does_not_use_are_told(
+    recipe, untrained, segmenter, tmp_path, capsys, monkeypatch, settings
+):
+    monkeypatch.setattr(train_script, "Average", lambda *_: pytest.fail("said"))
+    stage, unused, *more = settings
+    with pytest.raises(pytest.fail.Exception, match="said"):
+        train(recipe, tmp_path, stage, f"train.init={untrained}", f"train.segmenter={segmenter}", *more)
+    told = f"note: train.{unused} is not used by {stage.replace('=', ' ')}\n"
+    assert capsys.readouterr().err == told + UNVALIDATED
 
 
 def test_a_run_is_not_resumed_as_another(toy, tmp_path):
