@@ -1,6 +1,7 @@
 """Paired folders of infrared and visible images, and the layouts of MSRS and RoadScene on top of them."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,15 @@ class Pair:
 class PairSet(Dataset):
     """A set of named pairs: indexing returns the :class:`Pair` of ``names[index]``.
 
-    ``has_flow``, ``has_label`` and ``has_vi_to_ir`` tell whether the pairs have a true flow, a label and a true map.
+    ``has_flow``, ``has_label`` and ``has_vi_to_ir`` tell whether the pairs have a true flow, a label and a true map;
+    ``lines`` are what to tell the user of the set.
     """
 
     names: list[str]
     has_flow: bool
     has_label: bool
     has_vi_to_ir: bool = False
+    lines: Sequence[str] = ()
 
     @property
     def sources(self) -> list[Path]:

@@ -15,7 +15,6 @@ from models.registration import Transform
 from models.registration.averaging import anchors, distance
 from models.warping import pixel_grid, sample
 from utils.errors import UserError
-from utils.files.images import write_image
 from utils.files.infrared import Reading
 from utils.files.video import Video, VideoWriter
 from utils.jobs.video import VideoPair, fuse_video
