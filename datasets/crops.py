@@ -102,7 +102,8 @@ class CropSampler:
         largest = max(side for levels in images for side in levels[0].shape[:2])
         if config.crop > largest:
             raise UserError(
-                f"data.crop={config.crop} is larger than every image (at data.scale {largest} pixels at most)"
+                f"data.crop={config.crop} is larger than every image (at data.scale {largest} pixels at most); "
+                "choose a smaller one"
             )
         notes.close()
         sides = [min(levels[0].shape[:2]) for levels in images]

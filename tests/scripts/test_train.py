@@ -554,6 +554,7 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         ("train.precision is 'fp8'; use one of float32, bfloat16, float16", ["train.precision=fp8"]),
         ("data.input is 'thermal'; use one of vi, ir, fused", ["stage=SEG", "train.batch=2", "data.input=thermal"]),
         ("train.batch is 1; stage SEG normalises over a batch and needs at least 2", ["stage=SEG"]),
+        ("train.batch is 1; stage R deforms IR in one half of a batch", ["stage=R"]),
         ("model: .*'foo'", ["model.foo=1"]),
         ("X/train/ir: no such file or folder", ["data.sets={X/train: 1.0}"]),
         ("Y/val/ir: no such folder, to validate on .*--set data.hold_out=0.1", ["data.val=[Y/val]"]),
@@ -561,7 +562,7 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         ("small/train: a is too small to validate on", [f"data.root={tmp_path}", "data.val=[small/train]"]),
         ("stage FS needs train.segmenter", ["stage=FS"]),
         ("stage FS needs train.init", ["stage=FS", f"train.segmenter={segmenter}"]),
-        ("data.crop=400 is larger than every image", ["data.crop=400"]),
+        ("data.crop=400 is larger than every image .*; choose a smaller one", ["data.crop=400"]),
         ("none.pth: no such checkpoint file", ["stage=FS", "train.segmenter=none.pth", "train.init=none.pth"]),
         ("train.init: none.pth: no such checkpoint file", ["train.init=none.pth"]),
         ("train.segmenter: none.pth: no such checkpoint file", ["train.segmenter=none.pth"]),  # which RF does not need
