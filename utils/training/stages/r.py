@@ -36,7 +36,7 @@ def r_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
 def r_stage(config: Config, device: torch.device, seed: int) -> Stage:
     """Train the matcher, with a frozen fusion network; the best weights have the lowest band-free EPE."""
     if config.train.batch < 2:
-        raise UserError("train.batch is 1; stage R deforms IR in one half of a batch and VI in the other, give 2 at least")
+        raise UserError("train.batch is 1; stage R deforms IR in one half of a batch and VI in the other: 2 at least")
     sampler = CropSampler(config.data, seed, device)
     model = superfusion(config, device)
     model.fusion.requires_grad_(False)
