@@ -4,11 +4,13 @@ import pytest
 import torch
 
 import export
-from models import Pipeline, SuperFusion, layers, load_model
+from models import Pipeline, SuperFusion, consensus, layers, load_model
+from models.build import MATCHERS
 from models.correlation import cost_volume
 from models.dense_matcher import DenseMatcher
 from models.deploy import onnx_forms
 from models.scan import scan_reference
+from models.warping import resize_flow, warp
 from models.weights import SHIPPED, save_checkpoint
 from utils.errors import UserError
 
@@ -17,11 +19,32 @@ for package in export.PACKAGES:
     pytest.importorskip(package)
 
 
+class TwoScales(DenseMatcher):
+    """The matcher without its coarsest scale, whose operations are those of the next."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.pyramid.stages, self.coarse = self.pyramid.stages[:2], None
+
+    def match(self, src, tgt, size):
+        flow = resize_flow(self.fine(src[1], tgt[1]), tgt[0].shape[-2:])
+        return [resize_flow(self.refine(warp(src[0], flow), tgt[0], flow), size)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Let the parts that repeat themselves do so less often: an export takes as long as its graph."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MATCHERS, "TwoScales", TwoScales)
+        patch.setattr(consensus, "_SCALES", (30.0, 3.0))
+        yield
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """An untrained model with flows of some pixels; one pass and no structural channels, for a faster export."""
     torch.manual_seed(0)
-    model = SuperFusion(DenseMatcher(inputs="rgb"), passes=(0.5,))
+    model = SuperFusion(TwoScales(inputs="rgb"), passes=(0.5,))
     with torch.no_grad():
         model.matcher.refine.estimate[-1][0].weight.mul_(300)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
