@@ -1,5 +1,7 @@
 """The export to ONNX: its implementations of operations, the file at sizes other than the export's, and errors."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -14,9 +16,7 @@ from models.warping import resize_flow, warp
 from models.weights import SHIPPED, save_checkpoint
 from utils.errors import UserError
 
-onnx = pytest.importorskip("onnx")
-for package in export.PACKAGES:
-    pytest.importorskip(package)
+pytestmark = pytest.mark.skipif(not all(map(find_spec, export.PACKAGES)), reason="packages of the export are missing")
 
 
 class TwoScales(DenseMatcher):
@@ -94,6 +94,8 @@ def test_the_scan_is_the_usual_one():
 
 @pytest.mark.slow
 def test_the_file_fixes_no_size_and_keeps_the_loop(file):
+    import onnx
+
     model = onnx.load_from_string(file)
     onnx.checker.check_model(model)
     for values, channels in (
