@@ -4,13 +4,15 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from torch import nn
 
 import export
 from models import Pipeline, SuperFusion, consensus, layers, load_model
 from models.build import MATCHERS
 from models.correlation import cost_volume
-from models.dense_matcher import DenseMatcher
+from models.dense_matcher import FlowEstimator, FlowRefiner
 from models.deploy import onnx_forms
+from models.layers import ConvBlock
 from models.scan import scan_reference
 from models.warping import resize_flow, warp
 from models.weights import SHIPPED, save_checkpoint
@@ -19,32 +21,36 @@ from utils.errors import UserError
 pytestmark = pytest.mark.skipif(not all(map(find_spec, export.PACKAGES)), reason="packages of the export are missing")
 
 
-class TwoScales(DenseMatcher):
-    """The matcher without its coarsest scale, whose operations are those of the next."""
+class OneScale(nn.Module):
+    """A matcher of the parts of DenseMatcher, at 1/2 of the resolution."""
 
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.pyramid.stages, self.coarse = self.pyramid.stages[:2], None
+    def __init__(self):
+        super().__init__()
+        self.architecture = {}
+        self.pyramid = nn.ModuleDict({side: ConvBlock(3, 8, stride=2, norm="instance") for side in ("ir", "vi")})
+        self.estimate = FlowEstimator(8, 2, "cosine", 1, 1.0)
+        self.refine = FlowRefiner(8)
 
-    def match(self, src, tgt, size):
-        flow = resize_flow(self.fine(src[1], tgt[1]), tgt[0].shape[-2:])
-        return [resize_flow(self.refine(warp(src[0], flow), tgt[0], flow), size)]
+    def forward(self, ir, vi):
+        src, tgt = self.pyramid["ir"](ir), self.pyramid["vi"](vi)
+        flow = self.estimate(src, tgt)
+        return {"ir2vi": [resize_flow(self.refine(warp(src, flow), tgt, flow), vi.shape[-2:])]}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Let the parts that repeat themselves do so less often: an export takes as long as its graph."""
+    """A smaller matcher and fewer rounds, since an export takes as long as its graph has operations."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MATCHERS, "TwoScales", TwoScales)
+        patch.setitem(MATCHERS, "OneScale", OneScale)
         patch.setattr(consensus, "_SCALES", (30.0, 3.0))
         yield
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """An untrained model with flows of some pixels; one pass and no structural channels, for a faster export."""
+    """An untrained model with flows of some pixels."""
     torch.manual_seed(0)
-    model = SuperFusion(TwoScales(inputs="rgb"), passes=(0.5,))
+    model = SuperFusion(OneScale(), passes=(0.5,))
     with torch.no_grad():
         model.matcher.refine.estimate[-1][0].weight.mul_(300)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
