@@ -161,6 +161,8 @@ def test_refusals(checkpoint, tmp_path, monkeypatch):
         run_export("--checkpoint", "none.pth")
     with pytest.raises(UserError, match="cannot be written"):
         run_export("--checkpoint", checkpoint, "--out", checkpoint / "model.onnx")
+    with pytest.raises(UserError, match="is an input, .* choose another --out"):
+        run_export("--checkpoint", checkpoint, "--out", checkpoint)
     with pytest.raises(UserError, match="is a folder"):
         run_export("--checkpoint", checkpoint, "--out", tmp_path)
     for wrong in ("96", "31x96", "axb"):
