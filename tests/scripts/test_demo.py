@@ -87,9 +87,12 @@ class Visitor:
         self.page.wait_for_timeout(300)
 
     def give(self, ir: Path, vi: Path) -> None:
-        for side, path in (("ir", ir), ("vi", vi)):
-            self.page.set_input_files(f"#{side} input[type=file]", path)
-            self.page.get_by_text(path.stem, exact=True).first.wait_for()
+        self.give_side("ir", ir)
+        self.give_side("vi", vi)
+
+    def give_side(self, side: str, path: Path) -> None:
+        self.page.set_input_files(f"#{side} input[type=file]", path)
+        self.page.get_by_text(path.stem, exact=True).first.wait_for()
         self.settle()
 
     def run(self, verdict: str, button: str = "#go") -> str:
@@ -220,7 +223,7 @@ def test_a_bad_and_a_missing_file_are_one_line(visitor, made, tmp_path):
     one.page.wait_for_function(is_one_line, arg=line)  # at once
     one.page.click("#go")
     one.page.wait_for_function(is_one_line, arg="Error: there is no visible image")
-    one.give(tmp_path / "letter.png", made / "a_vi.png")
+    one.give_side("vi", made / "a_vi.png")
     one.page.click("#go")
     one.page.wait_for_function(is_one_line, arg=line)
     assert "Traceback" not in one.page.content()
