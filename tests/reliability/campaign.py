@@ -41,7 +41,7 @@ from utils.errors import run
 from utils.files.checkpoint import read_weights
 
 SCRIPTS = {"test": test_script.main, "evaluate": evaluate.main, "train": train.main}
-_LIMIT = 120  # seconds that a case may take
+_LIMIT = 600  # seconds that a case may take, on a machine however busy
 
 
 @dataclass
