@@ -52,7 +52,7 @@ def found(folder):
     command, environment = [*launch, str(WORKER), str(folder)], os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
-            _, errors = process.communicate(timeout=180)
+            _, errors = process.communicate(timeout=900)  # on a machine however busy
         except subprocess.TimeoutExpired:
             process.terminate()  # the launcher ends its processes
             raise
