@@ -404,7 +404,7 @@ def main(argv: list[str] | None = None) -> None:
         pairs = pairs.subset(written_pairs)
         written = WRITTEN[args.mode] + (("flow",) if args.save_flow and "registered" in WRITTEN[args.mode] else ())
         results = open_results(f"SuperFusion={args.out}", pairs.has_flow, kinds=written)
-        failures += score_methods(pairs, [results], metrics, args.out / "scores", os.cpu_count())
+        failures += score_methods(pairs, [results], metrics, args.out / "scores", os.cpu_count(), told=True)
     if failures:
         raise UserError("\nerror: ".join(failures))
     if records and not any(record.accepted for record in records):

@@ -62,7 +62,11 @@ def main(argv: list[str] | None = None) -> None:
     make_stage = choose("stage", config.stage, STAGES)
     make_optimizer = choose("train.optimizer", train.optimizer, OPTIMIZERS)
     written = [state_file, *(args.out / f"{name}.safetensors" for name in ("last", "best"))]
-    check_apart([Path(path) for path in (train.init, train.segmenter) if path], files=written)
+    given = {name: Path(path) for name in ("init", "segmenter") if (path := getattr(train, name))}
+    for name, path in given.items():  # also where the stage would not read it
+        if not path.is_file():
+            raise UserError(f"train.{name}: {path}: no such checkpoint file")
+    check_apart(list(given.values()), files=written)
     existing = next((path for path in written if path.exists()), None)
     if existing and not args.resume:
         raise UserError(f"{existing}: a run is there already; go on with --resume, or choose another --out")
@@ -79,6 +83,9 @@ def main(argv: list[str] | None = None) -> None:
     if is_main:
         for line in stage.sampler.lines:
             print(line, file=sys.stderr)
+        for name in given:
+            if name in stage.unused:
+                print(f"note: train.{name} is not used by stage {config.stage}", file=sys.stderr)
         if not stage.pairs:
             print("note: no pairs to validate on, so no best weights; set data.hold_out or data.val", file=sys.stderr)
     network = stage.network.train()

@@ -82,12 +82,14 @@ class CropSampler:
         images, classes, whole, counts = [], [], [], []
         for name in [*config.sets, *config.ir_sets]:
             pairs = open_set(config, name, labels) if name in config.sets else open_ir_set(config, name)
+            self.lines += [f"note: {line}" for line in pairs.lines]
             count = len(pairs) - held_out(config, len(pairs))
             if count < 1:
                 raise UserError(f"{name}: data.hold_out leaves none of its {len(pairs)} pairs to train on")
             for i in range(count):
                 pair = pairs[i].in_vi_frame()
-                notes.tell(pair.name, pair.notes)
+                # An image without a partner is its own one, which is nothing to tell.
+                notes.tell(pair.name, pair.notes if name in config.sets else pair.infrared.notes)
                 levels = self._levels(pair)
                 images.append(levels)
                 whole.append((pair.vi.shape[2], pair.vi.shape[1]))
@@ -100,7 +102,8 @@ class CropSampler:
         largest = max(side for levels in images for side in levels[0].shape[:2])
         if config.crop > largest:
             raise UserError(
-                f"data.crop={config.crop} is larger than every image (at data.scale {largest} pixels at most)"
+                f"data.crop={config.crop} is larger than every image (at data.scale {largest} pixels at most); "
+                "choose a smaller one"
             )
         notes.close()
         sides = [min(levels[0].shape[:2]) for levels in images]

@@ -21,6 +21,7 @@ deformation; with --band none the images are cropped to exclude it.
 import argparse
 import io
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from models.warping import flow_to_grid
 from utils.errors import UserError, run
 from utils.files.images import write_image
 from utils.files.writing import write_bytes
+from utils.notes import Notes
 
 _HEADER = b"MATLAB 5.0 MAT-file, made by datasets/make_test_set.py"
 _HEADER_LENGTH = 116
@@ -123,10 +125,14 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.out / args.name / "test"
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another --out or --name, or remove it")
-    failures, truths = [], {}
+    failures, truths, notes = [], {}, Notes(lambda line: tqdm.write(line, file=sys.stderr))
+    for line in pairs.lines:
+        print(f"note: {line}", file=sys.stderr)
     for index in tqdm(range(len(pairs)), unit="pair", disable=None):
         try:
-            made = make_pair(pairs[index], args)
+            pair = pairs[index]
+            notes.tell(pair.name, pair.notes)
+            made = make_pair(pair, args)
         except UserError as error:
             failures.append(str(error))
             continue
@@ -137,6 +143,7 @@ def main(argv: list[str] | None = None) -> None:
             truths[made.name] = Truth(made.vi_to_ir, *sizes)
         else:
             write_bytes(folder / "flow" / f"{made.name}.mat", mat_file(made.flow))
+    notes.close()
     if truths:
         write_bytes(folder / TRUTH, truth_file(truths))
     print(f"{len(pairs) - len(failures)} pairs in {folder}/")

@@ -1,6 +1,7 @@
 """Paired folders of infrared and visible images, and the layouts of MSRS and RoadScene on top of them."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,15 @@ class Pair:
 class PairSet(Dataset):
     """A set of named pairs: indexing returns the :class:`Pair` of ``names[index]``.
 
-    ``has_flow``, ``has_label`` and ``has_vi_to_ir`` tell whether the pairs have a true flow, a label and a true map.
+    ``has_flow``, ``has_label`` and ``has_vi_to_ir`` tell whether the pairs have a true flow, a label and a true map;
+    ``lines`` are what to tell the user of the set.
     """
 
     names: list[str]
     has_flow: bool
     has_label: bool
     has_vi_to_ir: bool = False
+    lines: Sequence[str] = ()
 
     @property
     def sources(self) -> list[Path]:
@@ -189,7 +192,7 @@ class PairedFolders(PairSet):
         images: dict[str, Any] = {"ir": infrared.image, "vi": vi}
         if "ir_warp" in paths:
             images["ir_warp"] = self.reader.read(paths["ir_warp"]).image
-        notes = infrared.notes + vi_lines + _suspicions(infrared, vi, paths["vi"])
+        notes = infrared.notes + vi_lines + suspicions(infrared, vi, paths["vi"])
         flow, label, vi_to_ir = None, None, None
         if self.flow is not None:
             flow = read_flow(self.flow, name)
@@ -215,11 +218,14 @@ class PairedFolders(PairSet):
         return truth.vi_to_ir
 
 
-def _suspicions(infrared: Infrared, vi: Tensor, vi_path: Path) -> list[str]:
-    """Say what is suspicious about a pair: one picture twice, two of colours, or IR and VI swapped."""
+def suspicions(infrared: Infrared, vi: Tensor, vi_path: Path) -> list[str]:
+    """Say what is suspicious about an IR file and the image ``vi`` ``(1 or 3, H, W)`` of the file ``vi_path``: one
+    picture twice, two of colours, or IR and VI swapped.
+    """
     one_file = infrared.thermal.path.samefile(vi_path) and not infrared.thermal.has_visible
     ir = infrared.image
-    if one_file or (ir.shape[-2:] == vi.shape[-2:] and len(ir) <= len(vi) and torch.equal(ir.expand_as(vi), vi)):
+    alike = ir.shape[-2:] == vi.shape[-2:] and len(ir) <= len(vi) and torch.equal(ir.expand_as(vi), vi)
+    if one_file or (alike and vi.min() < vi.max()):  # videos often begin in black
         return ["IR and VI are the same picture"]
     coloured = len(vi) == 3 and not all(torch.equal(vi[0], channel) for channel in vi[1:])
     if infrared.thermal.unit != COLOUR:

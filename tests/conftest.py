@@ -3,6 +3,7 @@
 Tests marked ``gpu`` need a CUDA device and are skipped without one.
 """
 
+import os
 from contextlib import contextmanager
 
 import pytest
@@ -12,6 +13,16 @@ import datasets.toy
 from datasets.toy import toy_scene
 from models import BiSeNet, SuperFusion
 from models.weights import save_checkpoint
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Divide the whole suite, not tests that are named, among processes of one thread: one a core, four at most."""
+    whole = config.args_source is not config.ArgsSource.ARGS and not hasattr(config, "workerinput")
+    whole = whole and not config.option.usepdb and not config.option.collectonly
+    if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        config.option.numprocesses, config.option.dist = min(4, os.cpu_count() or 1), "loadfile"
 
 
 def pytest_collection_modifyitems(items):

@@ -4,12 +4,15 @@ The state of a line stays in registers or in the L1 cache. The lines are divided
 threads are not used, since two Python threads must not enter them at once.
 """
 
-import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
 from numba import njit, types
+from numba.core.caching import FunctionCache
 from numba.extending import overload
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -21,8 +24,25 @@ _UP, _RIGHT, _DOWN, _LEFT = range(len(DIRECTIONS))
 # State values per block of columns in a vertical direction: 8 kB, a part of the L1 cache.
 _STATE = 2048
 
-# Compiled code is cached beside this file for the next run if the folder is writable.
-_compiled = njit(nogil=True, error_model="numpy", cache=os.access(os.path.dirname(__file__), os.W_OK))
+
+class _Cache(FunctionCache):
+    """Compiled code that is kept for the next run; one that cannot be read or written is as good as none."""
+
+    def load_overload(self, *args):
+        with suppress(OSError):
+            return super().load_overload(*args)
+
+    def save_overload(self, *args):
+        with suppress(OSError):  # a full disk, or a folder that has become another's
+            super().save_overload(*args)
+
+
+def _compiled(function: Callable) -> Callable:
+    """Compile ``function`` when it is first called; the code is kept beside this file, or where numba can write."""
+    compiled: Any = njit(nogil=True, error_model="numpy")(function)
+    with suppress(RuntimeError):  # there is no such folder
+        compiled._cache = _Cache(function)  # njit's own cache=True would let its errors end the run
+    return compiled
 
 
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

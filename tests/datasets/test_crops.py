@@ -306,6 +306,11 @@ def test_what_is_noteworthy_of_the_images_is_told(root, tmp_path):
         write_image(tmp_path / "S" / "train" / "ir" / f"{name}.png", image)
     one, more = sampler(tmp_path, "S").lines
     assert one == "note: a: IR and VI are the same picture" and more.startswith("note: 1 more: ")
+    # Of IR without a partner there is nothing of the kind to tell.
+    assert sampler(root, "LARGE", ir_sets={"SMALL/train": 1.0}).lines == sampler(root, "LARGE").lines
+    for name in ("a", "b"):
+        (tmp_path / "S" / "train" / "ir" / f"{name}.png").rename(tmp_path / "S" / "train" / "ir" / f"ir_{name}.png")
+    assert sampler(tmp_path, "S").lines[0] == "note: names pair up once the prefix 'ir_' of IR is taken off"
 
 
 def test_a_colour_picture_as_ir_becomes_its_luminance(tmp_path):

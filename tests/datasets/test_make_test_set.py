@@ -78,6 +78,16 @@ def test_bad_pairs_are_named_and_the_rest_is_made(aligned):
     assert paired.test_set(aligned / "root", "S").names == ["a"]
 
 
+def test_what_there_is_to_tell_of_the_pairs_is_told(aligned, capsys):
+    for path in (aligned / "ir").iterdir():
+        path.write_bytes((aligned / "vi" / path.name).read_bytes())
+        path.rename(path.with_name(f"ir_{path.name}"))
+    make(aligned, "root")
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    same = "IR and VI are the same picture"
+    assert told[0].startswith("note: names pair up once") and told[1:] == [f"note: a: {same}", f"note: 2 more: {same}"]
+
+
 def test_a_set_is_never_overwritten(aligned):
     make(aligned, "root")
     with pytest.raises(UserError, match="exists already"):

@@ -1,27 +1,42 @@
 """The benchmark: the compared variants compute the same, and the tables add up."""
 
+import functools
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 import torch
 
 import benchmark
+import train
 from datasets.toy import toy_scene
 from models import SuperFusion
 from models.forms import computed_as
 from models.published import published_superfusion
 from models.scan import backends_for
-from utils.benchmark import inference, libraries, registration, step
+from utils.benchmark import gpu, inference, libraries, measure, registration, step
 from utils.benchmark.measure import in_new_process, markdown, peak_memory, seconds
 from utils.benchmark.plain import PLAIN
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def table(text: str) -> list[dict[str, str]]:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return [dict(zip(rows[0], row)) for row in rows[2:]]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """One call to warm up; and freed memory is given back, as before, in the tests that follow."""
+    monkeypatch.setattr(measure, "_WARM_UP", 1)
+    for module in (benchmark, inference, step, benchmark.scan):
+        monkeypatch.setattr(module, "keep_freed_memory", lambda: True)
 
 
 def test_the_table_of_a_training_step_by_hand():
@@ -36,8 +51,7 @@ def test_the_table_of_a_training_step_by_hand():
 
 
 @pytest.mark.slow
-def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
-    monkeypatch.setattr(step, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
+def test_the_table_of_a_training_step_adds_up(quick, small_scenes, capsys):
     benchmark.main(["step", "--batch", "2", "--crop", "64", "--repeats", "1", "--device", "cpu"])
     rows = table(capsys.readouterr().out)
     assert [row[""] for row in rows] == [
@@ -54,9 +68,9 @@ def test_the_table_of_a_training_step_adds_up(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
+def test_the_table_of_inference(quick, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(inference, "in_new_process", lambda function, *args: function(*args))
-    monkeypatch.setattr(inference, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
+    monkeypatch.setattr(inference, "sample_pair", functools.cache(inference.sample_pair))
     plot = tmp_path / "plot.png"
     arguments = ["inference", "--sizes", "32x32", "48x32", "--plain_up_to", "32", "--repeats", "1", "--turns", "2"]
     benchmark.main([*arguments, "--device", "cpu", "--all_scans", "--batch", "2", "--plot", str(plot)])
@@ -75,8 +89,7 @@ def test_the_table_of_inference(monkeypatch, capsys, tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_table_of_the_scan(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(benchmark.scan, "keep_freed_memory", lambda: True)
+def test_the_table_of_the_scan(quick, capsys, tmp_path):
     plot = tmp_path / "plot.png"
     benchmark.main(
         ["scan", "--widths", "16", "32", "--height", "24", "--repeats", "1", "--device", "cpu", "--plot", str(plot)]
@@ -114,8 +127,7 @@ def test_plain_is_the_same_network(make):
     assert calls == {"scan": 2, "cost_volume": 2 * len(model.passes)}
 
 
-def test_the_table_of_libraries(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
+def test_the_table_of_libraries(quick, monkeypatch, capsys):
     small = libraries.cases(CPU, height=24, width=32)
     monkeypatch.setattr(libraries, "cases", lambda device: small)
     monkeypatch.setattr(libraries, "_TURNS", 1)
@@ -129,11 +141,10 @@ def test_the_table_of_libraries(monkeypatch, capsys):
         assert same != row["ours"].startswith(others), row["ours"]
 
 
-def test_the_table_of_registration(monkeypatch, capsys):
+def test_the_table_of_registration(quick, monkeypatch, capsys):
     scene = toy_scene(0, 96, 128)
     images = scene.ir[None], scene.vi[None]
     monkeypatch.setattr(registration, "cases", lambda: [registration.Case("narrow", *images)])
-    monkeypatch.setattr(benchmark, "keep_freed_memory", lambda: True)
     benchmark.main(["registration", "--repeats", "1", "--device", "cpu"])
     (row,) = table(capsys.readouterr().out)
     assert (row["search"], row["IR"], row["VI"]) == ("narrow", "128x96", "128x96")
@@ -175,14 +186,34 @@ def test_refusals(arguments, message, capsys):
 
 
 @pytest.mark.slow
-def test_the_report_on_a_gpu_runs_in_small_form_on_a_cpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(step, "keep_freed_memory", lambda: True)  # it would be for all tests that follow
-    monkeypatch.setattr(benchmark.scan, "keep_freed_memory", lambda: True)
-    benchmark.main(["gpu", "--out", str(tmp_path / "report"), "--smoke", "--minutes", "1", "--device", "cpu"])
+def test_the_report_on_a_gpu_runs_in_small_form_on_a_cpu(quick, small_scenes, tmp_path, monkeypatch, capsys):
+    """Training and scans are done, in this process; tables that other tests make are given, if they are asked for as
+    their functions say.
+    """
+
+    def run(command, **_):
+        assert command[0] == sys.executable
+        if command[1] == "train.py":
+            train.main(command[2:])
+            return subprocess.CompletedProcess(command, 0)
+        assert command[1:3] == ["-m", "pytest"] and (ROOT / command[-1]).is_file()
+        return subprocess.CompletedProcess(command, 0, "9 skipped in 0.01s\n", "")
+
+    def measured(task):
+        return inference.Result([0.5], [0.25], 100.0)
+
+    parts = dict.fromkeys(step.PARTS, 0.25) | {"host": 0.5, "free": 2.0}
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    monkeypatch.setattr(step, "measure", create_autospec(step.measure, return_value={"R, bfloat16": [parts]}))
+    monkeypatch.setattr(inference, "measure", measured)
+    monkeypatch.setattr(inference, "in_new_process", lambda function, *args: function(*args))
+    benchmark.main(["gpu", "--out", str(tmp_path / "report"), "--smoke", "--minutes", "9", "--device", "cpu"])
     report = (tmp_path / "report" / "gpu.md").read_text()
     titles = [line for line in report.splitlines() if line.startswith("## ")]
-    assert [title.split()[1] for title in titles] == ["Machine", "Tests", "1", "A", "The", "Inference,"]
-    assert "skipped" in report and "| toy |" in report and "R, bfloat16" in report
+    assert [title.split()[1] for title in titles] == ["Machine", "Tests", "9", "A", "The", "Inference,"]
+    assert "9 skipped" in report and "| toy |" in report and "R, bfloat16" in report
+    assert "| numba | bfloat16 | 32x480 |" in report or "| torch | bfloat16 | 32x480 |" in report
+    assert "| optimised |" in report and "| 64x48 | 0.500 | 0.250 | 0.750 |" in report
     assert (tmp_path / "report" / "run" / "best.safetensors").is_file()
     with pytest.raises(UserError, match="gpu needs a CUDA device; --smoke runs a small form"):
         benchmark.main(["gpu", "--out", str(tmp_path), "--device", "cpu"])

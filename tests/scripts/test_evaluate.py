@@ -84,6 +84,14 @@ def test_floats_are_scored_as_they_are(data, capsys, offset, told):
     assert ("floats leave [0, 1] and are clipped" in capsys.readouterr().err) == told
 
 
+def test_what_there_is_to_tell_of_the_pairs_is_told_once(data, capsys):
+    for name in "ab":
+        shutil.copy(data / "vi" / f"{name}.png", data / "ir" / f"{name}.png")
+    score(data, f"copy={data / 'copy'}", f"mean={data / 'mean'}", metrics="SSIM")
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["note: a: IR and VI are the same picture", "note: 1 more: IR and VI are the same picture"]
+
+
 def test_a_suffix_is_taken_off(data):
     for name in "ab":
         (data / "theirs").mkdir(exist_ok=True)

@@ -1,27 +1,56 @@
 """The export to ONNX: its implementations of operations, the file at sizes other than the export's, and errors."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
+from torch import nn
 
 import export
-from models import Pipeline, SuperFusion, layers, load_model
+from models import Pipeline, SuperFusion, consensus, layers, load_model
+from models.build import MATCHERS
 from models.correlation import cost_volume
-from models.dense_matcher import DenseMatcher
+from models.dense_matcher import FlowEstimator, FlowRefiner
 from models.deploy import onnx_forms
+from models.layers import ConvBlock
 from models.scan import scan_reference
+from models.warping import resize_flow, warp
 from models.weights import SHIPPED, save_checkpoint
 from utils.errors import UserError
 
-onnx = pytest.importorskip("onnx")
-for package in export.PACKAGES:
-    pytest.importorskip(package)
+pytestmark = pytest.mark.skipif(not all(map(find_spec, export.PACKAGES)), reason="packages of the export are missing")
+
+
+class OneScale(nn.Module):
+    """A matcher of the parts of DenseMatcher, at 1/2 of the resolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.architecture = {}
+        self.pyramid = nn.ModuleDict({side: ConvBlock(3, 8, stride=2, norm="instance") for side in ("ir", "vi")})
+        self.estimate = FlowEstimator(8, 2, "cosine", 1, 1.0)
+        self.refine = FlowRefiner(8)
+
+    def forward(self, ir, vi):
+        src, tgt = self.pyramid["ir"](ir), self.pyramid["vi"](vi)
+        flow = self.estimate(src, tgt)
+        return {"ir2vi": [resize_flow(self.refine(warp(src, flow), tgt, flow), vi.shape[-2:])]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """A smaller matcher and fewer rounds, since an export takes as long as its graph has operations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MATCHERS, "OneScale", OneScale)
+        patch.setattr(consensus, "_SCALES", (30.0, 3.0))
+        yield
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """An untrained model with flows of some pixels; one pass and no structural channels, for a faster export."""
+    """An untrained model with flows of some pixels."""
     torch.manual_seed(0)
-    model = SuperFusion(DenseMatcher(inputs="rgb"), passes=(0.5,))
+    model = SuperFusion(OneScale(), passes=(0.5,))
     with torch.no_grad():
         model.matcher.refine.estimate[-1][0].weight.mul_(300)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
@@ -71,6 +100,8 @@ def test_the_scan_is_the_usual_one():
 
 @pytest.mark.slow
 def test_the_file_fixes_no_size_and_keeps_the_loop(file):
+    import onnx
+
     model = onnx.load_from_string(file)
     onnx.checker.check_model(model)
     for values, channels in (
@@ -130,6 +161,8 @@ def test_refusals(checkpoint, tmp_path, monkeypatch):
         run_export("--checkpoint", "none.pth")
     with pytest.raises(UserError, match="cannot be written"):
         run_export("--checkpoint", checkpoint, "--out", checkpoint / "model.onnx")
+    with pytest.raises(UserError, match="is an input, .* choose another --out"):
+        run_export("--checkpoint", checkpoint, "--out", checkpoint)
     with pytest.raises(UserError, match="is a folder"):
         run_export("--checkpoint", checkpoint, "--out", tmp_path)
     for wrong in ("96", "31x96", "axb"):

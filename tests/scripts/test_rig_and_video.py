@@ -78,6 +78,13 @@ def test_too_few_pairs_make_no_rig(folders, tmp_path, capsys):
     with pytest.raises(UserError, match="a rig needs 3 pairs that are accepted, of 2 there are 2"):
         run(folders, tmp_path / "out", "--limit", 2, "--calibrate", tmp_path / "rig.json", "--search", "narrow")
     assert not (tmp_path / "rig.json").exists() and not list((tmp_path / "out").iterdir())
+    assert "note: " not in capsys.readouterr().err
+    sides = ["--ir", folders / "vi", "--vi", folders / "vi", "--limit", "1", "--search", "narrow"]
+    with pytest.raises(UserError, match="of 1 there are"):
+        test_script.main(
+            [str(argument) for argument in (*sides, "--calibrate", tmp_path / "rig.json", "--out", tmp_path)]
+        )
+    assert "note: a: IR and VI are the same picture" in capsys.readouterr().err
 
 
 def test_a_pair_starts_from_its_rig_or_takes_it(folders, rig, tmp_path):

@@ -79,8 +79,8 @@ def score_map(kind: str, path: Path, pair: Pair) -> dict[str, float]:
 def score_pair(
     pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], index: int
 ) -> tuple[list[dict], list[str], dict[str, list[str]]]:
-    """Score all methods on one pair; returns a row for each method, a line for each file that failed, and by file what
-    to tell the user.
+    """Score all methods on one pair; returns a row for each method, a line for each file that failed, and by the name
+    of the pair or the file what to tell the user.
 
     A pair with a true map adds a row "as given", before registration.
     """
@@ -95,7 +95,7 @@ def score_pair(
             rows = [{"method": AS_GIVEN, "name": name} | camera_metrics(frames, pair.vi_to_ir, pair.ir.shape[-2:])]
     except (UserError, ValueError) as error:
         return [], [str(error) if isinstance(error, UserError) else f"{name}: {error}"], {}
-    problems, notes = [], {}
+    problems, notes = [], {name: pair.notes}
     for results in methods:
         row = {}
         for kind, files in results.files.items():
@@ -115,7 +115,7 @@ def score_pair(
 
 
 def score_all(
-    pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], workers: int
+    pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], workers: int, told: bool
 ) -> tuple[list[dict], list[str]]:
     """Score every pair, in several processes if ``workers`` > 1; rows are sorted by method, then name."""
     score = partial(score_pair, pairs, methods, metrics)
@@ -129,7 +129,8 @@ def score_all(
     rows = [row for pair_rows, _, _ in scored for row in pair_rows]
     notes = Notes(partial(print, file=sys.stderr))
     for name, lines in (item for _, _, found in scored for item in found.items()):
-        notes.tell(name, lines)
+        if not (told and name in pairs.names):
+            notes.tell(name, lines)
     notes.close()
     order = {method: rank for rank, method in enumerate([AS_GIVEN, *(results.method for results in methods)])}
     return sorted(rows, key=lambda row: order[row["method"]]), [line for _, lines, _ in scored for line in lines]
@@ -148,13 +149,16 @@ def camera_summary(method: str, rows: list[dict]) -> dict[str, float | None]:
 
 
 def score_methods(
-    pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], out: Path, workers: int
+    pairs: PairSet, methods: list[Results], metrics: tuple[str, ...], out: Path, workers: int, told: bool = False
 ) -> list[str]:
-    """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line per missing or bad file."""
+    """Score ``methods`` on ``pairs``, write tables and curves to ``out``; returns a line per missing or bad file.
+
+    What there is to tell of the pairs is printed unless the user was ``told`` already.
+    """
     problems = [line for results in methods for line in missing_files(results, pairs.names)]
     rows, failures = [], []
     if any(in_summary(kind, metrics) for results in methods for kind in results.files):
-        rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)))
+        rows, failures = score_all(pairs, methods, metrics, min(workers, len(pairs)), told)
     if rows:
         means = summarise(rows)
         summary = [line | camera_summary(line["method"], rows) for line in means]

@@ -24,7 +24,7 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files.decode import THERMAL_EXTENSIONS, Pixels
 from utils.files.images import VisibleReader
-from utils.files.infrared import Infrared, InfraredReader, Reading
+from utils.files.infrared import DEFAULT, Infrared, InfraredReader, Reading
 from utils.files.thermal import Thermal, read_thermal, thermal_of
 
 RATE = Fraction(25)  # frames per second of a sequence of images
@@ -36,12 +36,14 @@ _QUALITY, _SPEED = "18", "veryfast"  # x264's constant rate factor, hardly to be
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame at ``time`` seconds from the first. ``image()`` decodes it to a visible image ``(1 or 3, H, W)`` in
-    [0, 1], ``thermal(page, colours)`` as :func:`utils.files.thermal.read_thermal` does a file.
+    """A frame of the file ``path``, at ``time`` seconds from the first. ``visible()`` decodes it to a visible image
+    ``(1 or 3, H, W)`` in [0, 1], with lines to tell the user, ``thermal(page, colours)`` as
+    :func:`utils.files.thermal.read_thermal` does a file.
     """
 
     time: float
-    image: Callable[[], Tensor]
+    path: Path
+    visible: Callable[[], tuple[Tensor, list[str]]]
     thermal: Callable[[int | None, str], Thermal]
 
 
@@ -98,14 +100,14 @@ class Video:
         return found
 
     def _frame(self, time: float, frame: av.VideoFrame) -> Frame:
-        def image() -> Tensor:
+        def visible() -> tuple[Tensor, list[str]]:
             values = np.ascontiguousarray(_pixels(frame).transpose(2, 0, 1))
-            return torch.from_numpy(values.astype(np.float32) / np.iinfo(values.dtype).max)
+            return torch.from_numpy(values.astype(np.float32) / np.iinfo(values.dtype).max), []
 
         def thermal(page: int | None, colours: str) -> Thermal:
             return thermal_of(Pixels(_pixels(frame)), self.path, page, colours)
 
-        return Frame(time, image, thermal)
+        return Frame(time, self.path, visible, thermal)
 
 
 def _pixels(frame: av.VideoFrame) -> np.ndarray:
@@ -122,16 +124,17 @@ def _pixels(frame: av.VideoFrame) -> np.ndarray:
 class ImageSequence:
     """The image files that match a pattern, in the order of the numbers in their names, as a video of ``rate``.
 
-    The pattern has ``*`` or ``?``, or a number as FFmpeg writes it (``frame_%04d.png``). Raises UserError without any.
+    The pattern has ``*`` or ``?``, or a number as FFmpeg writes it (``frame_%04d.png``). ``reading`` says how visible
+    frames are read. Raises UserError without any file.
     """
 
-    def __init__(self, pattern: str, rate: Fraction = RATE):
+    def __init__(self, pattern: str, rate: Fraction = RATE, reading: Reading = DEFAULT):
         names = glob.glob(re.sub(r"%0?\d*d", "*", pattern))
         self.paths = sorted((n for n in names if n.lower().endswith(THERMAL_EXTENSIONS)), key=_by_numbers)
         if not self.paths:
             raise UserError(f"{pattern}: no image file matches it")
         self.rate, self.count = rate, len(self.paths)
-        self.visible = VisibleReader([Path(path) for path in self.paths])
+        self.visible = VisibleReader([Path(path) for path in self.paths], reading.page, reading.vi_bits)
 
     def __iter__(self) -> Iterator[Frame]:
         return map(self._frame, range(self.count))
@@ -142,7 +145,8 @@ class ImageSequence:
 
     def _frame(self, number: int) -> Frame:
         path = Path(self.paths[number])
-        return Frame(number / float(self.rate), lambda: self.visible.read(path)[0], partial(read_thermal, path))
+        time = number / float(self.rate)
+        return Frame(time, path, partial(self.visible.read, path), partial(read_thermal, path))
 
 
 class InfraredFrames(InfraredReader):
@@ -177,9 +181,9 @@ def is_video(path: str | Path) -> bool:
     return is_sequence(path) or (Path(path).is_file() and Path(path).suffix.lower() not in THERMAL_EXTENSIONS)
 
 
-def open_video(path: str | Path) -> Video | ImageSequence:
-    """Open a video or a sequence; errors are those of the classes."""
-    return ImageSequence(str(path)) if is_sequence(path) else Video(Path(path))
+def open_video(path: str | Path, reading: Reading = DEFAULT) -> Video | ImageSequence:
+    """Open a video or a sequence, whose files are read as ``reading`` says; errors are those of the classes."""
+    return ImageSequence(str(path), reading=reading) if is_sequence(path) else Video(Path(path))
 
 
 def lockstep(ir: Video | ImageSequence, vi: Video | ImageSequence, offset: int = 0) -> Iterator[tuple[Frame, Frame]]:

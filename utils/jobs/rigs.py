@@ -22,6 +22,7 @@ from utils.figures.sheets import sheet
 from utils.figures.spread import spread_picture
 from utils.files.images import write_image
 from utils.files.results import write_csv, write_json
+from utils.notes import Notes
 
 FEWEST = 3  # accepted pairs, of which most must agree
 _SPREAD_LENGTH = 0.04  # of VI's width: the typical line of the picture of the spread
@@ -56,9 +57,11 @@ def register_all(
     """Register all pairs: rows for a table and the usable transforms, both by the pairs' indices, and failures."""
     rows, found, failures = {}, {}, []
     bar = tqdm(pairs.names, unit="pair", disable=None)
+    notes = Notes(lambda line: bar.write(line, file=sys.stderr))
     for index, name in enumerate(bar):
         try:
             pair = pairs[index]
+            notes.tell(name, pair.notes)
             registration = register(given_ir(pair)[None], pair.vi[None])
         except (UserError, ValueError) as error:
             failures.append(str(error) if isinstance(error, UserError) else f"{name}: {error}")
@@ -69,6 +72,7 @@ def register_all(
             found[index] = transform
         else:
             bar.write(f"{name}: refused, confidence {transform.confidence:.2f}; left out", file=sys.stderr)
+    notes.close()
     sizes = Counter((transform.vi_size, transform.ir_size) for transform in found.values())
     for index, transform in list(found.items()):
         if (transform.vi_size, transform.ir_size) != sizes.most_common(1)[0][0]:

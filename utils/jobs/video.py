@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.paired import Pair
+from datasets.paired import Pair, suspicions
 from models import Pipeline
 from models.registration import Transform
 from models.registration.averaging import anchors, distance
@@ -43,7 +43,7 @@ class VideoPair:
     reading: Reading = DEFAULT
 
     def open(self) -> tuple[Video | ImageSequence, Video | ImageSequence]:
-        return open_video(self.ir), open_video(self.vi)
+        return open_video(self.ir, self.reading), open_video(self.vi, self.reading)
 
     def frames(self) -> Iterator[tuple[Frame, Frame]]:
         """Read IR's and VI's frames that belong together; each call reads the files anew."""
@@ -116,7 +116,8 @@ class KeyFrames:
         for number, (ir, vi) in enumerate(self.videos.frames()):
             if number % self.every:
                 continue
-            (found,) = self.pipeline.register(self.videos.infrared.read(ir).image[None], vi.image()[None]).transforms
+            images = self.videos.infrared.read(ir).image[None], vi.visible()[0][None]
+            (found,) = self.pipeline.register(*images).transforms
             self.rows.append({"frame": number, "accepted": int(found.accepted), "confidence": found.confidence})
             if found.accepted:
                 self._accepted.append((number, found))
@@ -174,12 +175,14 @@ def fuse_video(
     written = VideoWriter(out / ("registered.mp4" if mode == "Reg" else "fused.mp4"), rate)
     try:
         with written, VideoWriter(out / "sheets.mp4", rate) as beside:
-            images = ahead((vi.time, videos.infrared.read(ir), vi.image()) for ir, vi in videos.frames())
-            for number, (time, infrared, vi) in enumerate(
+            images = ahead((vi, videos.infrared.read(ir), *vi.visible()) for ir, vi in videos.frames())
+            for number, (frame, infrared, vi, lines) in enumerate(
                 tqdm(images, unit="frame", total=videos.count(), disable=None)
             ):
                 smoothed, statement = None, infrared.statement
-                notes.tell(str(videos.ir), infrared.notes)
+                notes.tell(f"frame {number}", infrared.notes + lines)
+                if number == 0:  # what holds of two videos shows in any frame
+                    notes.tell(f"frame {number}", suspicions(infrared, vi, frame.path))
                 if mode == "Fusion":
                     pair = Pair(videos.vi.name, infrared.image, vi, missing=infrared.missing).in_vi_frame()
                     missing = None if pair.missing is None else pair.missing[None]
@@ -191,11 +194,12 @@ def fuse_video(
                     if transform is None and number % every == 0:
                         smoothed.save(out / "transform" / f"{number:06d}.json")
                     registered, fused = _registered(pipeline, warper(smoothed, infrared, vi), infrared.image, vi, mode)
-                written.write(registered if fused is None else fused, time)
+                written.write(registered if fused is None else fused, frame.time)
                 if sheets:
-                    beside.write(_side_by_side(vi, registered, fused), time)
+                    beside.write(_side_by_side(vi, registered, fused), frame.time)
                 flicker.add(keys.latest(number) if transform is None else transform, smoothed, vi, fused)
     finally:
+        notes.close()
         if written.frames:
             seconds = clock.perf_counter() - start
             summary = {"frames": written.frames, "seconds": seconds, "frames_per_second": written.frames / seconds}

@@ -36,7 +36,7 @@ def write(path, levels, rate, size=(48, 64)):
 
 
 def levels(frames) -> list[float]:
-    return [float(frame.image().mean()) for frame in frames]
+    return [float(frame.visible()[0].mean()) for frame in frames]
 
 
 def test_frames_and_times_survive(tmp_path):
@@ -53,7 +53,7 @@ def test_colours_survive_and_odd_sides_are_widened(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", Fraction(5)) as writer:
         writer.write(colour, 0)
     (frame,) = open_video(tmp_path / "a.mp4")
-    image = frame.image()
+    image = frame.visible()[0]
     assert image.shape == (3, 50, 66)
     assert image.mean((1, 2)).tolist() == pytest.approx([0.8, 0.2, 0.1], abs=0.02)
 
@@ -83,7 +83,7 @@ def test_a_turned_phone_is_turned_back(tmp_path):
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     (tmp_path / "a.mp4").write_bytes(data)
     (frame,) = Video(tmp_path / "a.mp4")
-    shown = frame.image()
+    shown = frame.visible()[0]
     assert shown.shape == (3, 64, 48)
     assert shown[:, :30, 26:].mean() > 0.95 and shown[:, 34:].mean() < 0.05 and shown[:, :, :22].mean() < 0.05
 
@@ -131,7 +131,7 @@ def test_a_sequence_follows_the_numbers_in_its_names(tmp_path):
 def test_equal_rates_go_frame_by_frame(tmp_path, offset, expected):
     steps = [0.2, 0.4, 0.6, 0.8]
     ir, vi = (Video(write(tmp_path / name, steps, 10)) for name in ("ir.mp4", "vi.mp4"))
-    pairs = [(float(a.image().mean()), float(b.image().mean())) for a, b in lockstep(ir, vi, offset)]
+    pairs = [(float(a.visible()[0].mean()), float(b.visible()[0].mean())) for a, b in lockstep(ir, vi, offset)]
     first = max(0, -offset)
     assert [a for a, _ in pairs] == pytest.approx([steps[i] for i in expected], abs=0.01)
     assert [b for _, b in pairs] == pytest.approx(steps[first : first + len(pairs)], abs=0.01)

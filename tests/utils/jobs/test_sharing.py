@@ -1,11 +1,7 @@
-"""A folder shared by two processes, and a killed run continued: each pair is done once, and there is one summary."""
+"""A killed run is continued: each pair is done once. Two processes: tests/utils/training/test_distributed.py."""
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +10,6 @@ from datasets.toy import toy_scene
 from utils.errors import UserError
 from utils.files.images import write_image
 
-ROOT = Path(__file__).resolve().parents[3]
 NAMES = [f"{number:02d}" for number in range(5)]
 
 
@@ -63,22 +58,3 @@ def test_what_was_done_otherwise_is_done_again(folder, tmp_path):
     (tmp_path / "done" / "00.json").write_text("{")
     with pytest.raises(UserError, match="00.json: not a record of a pair"):
         test_script.main(arguments(folder, tmp_path, "--limit", 2, "--skip_done"))
-
-
-@pytest.mark.slow
-def test_two_processes_share_a_folder(folder, tmp_path):
-    (folder / "ir" / "05.png").write_bytes(b"damaged")
-    write_image(folder / "vi" / "05.png", toy_scene(5, 48, 64).vi)
-    # The launcher's name for several processes; they share the CPU by test.py's own --device.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command = [*launch, str(ROOT / "test.py"), *arguments(folder, tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=180)
-    assert ended.returncode != 0 and ended.stderr.count("05.png: not a readable image") >= 1, ended.stderr
-    assert ended.stdout.count("5 pairs") == 1
-    rows = list(csv.DictReader((tmp_path / "per_image.csv").open()))
-    assert [row["name"] for row in rows] == NAMES
-    assert sorted(written(tmp_path)) == NAMES
-    # Each process draws the sheets of its own first two pairs.
-    assert sorted(path.stem for path in (tmp_path / "sheets").iterdir()) == NAMES[:4]

@@ -4,6 +4,8 @@ import csv
 import json
 from fractions import Fraction
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from models.registration import Transform
 from models.registration.averaging import anchors, distance
 from models.warping import pixel_grid, sample
 from utils.errors import UserError
+from utils.files.infrared import Reading
 from utils.files.video import Video, VideoWriter
 from utils.jobs.video import VideoPair, fuse_video
 
@@ -50,12 +53,12 @@ def test_a_known_drift_is_followed(videos, tmp_path):
     change = summary["transform_change_px"]
     assert change["before_smoothing"]["largest"] > 1.5 * DRIFT  # three frames' drift at once
     assert change["after_smoothing"]["largest"] < 1.4 * DRIFT
-    shown = [frame.image() for frame in Video(tmp_path / "registered.mp4")]
-    given = [frame.image() for frame in Video(videos.ir)]
+    shown = [frame.visible()[0] for frame in Video(tmp_path / "registered.mp4")]
+    given = [frame.visible()[0] for frame in Video(videos.ir)]
     middle = (slice(None), slice(20, -20), slice(30, -30))
     assert len(shown) == 12
     assert (shown[-1] - shown[0])[middle].abs().mean() < 0.5 * (given[-1] - given[0])[middle].abs().mean()
-    sheet = next(iter(Video(tmp_path / "sheets.mp4"))).image()
+    sheet = next(iter(Video(tmp_path / "sheets.mp4"))).visible()[0]
     assert sheet.shape[2] == 2 * SIZE[1] and sheet.shape[1] > SIZE[0]
     rows = list(csv.DictReader((tmp_path / "key_frames.csv").open()))
     assert [row["frame"] for row in rows] == ["0", "3", "6", "9"]
@@ -102,6 +105,37 @@ def test_no_accepted_key_frame_is_an_error(videos, tmp_path):
 def test_an_offset_beyond_the_videos_is_named(videos, tmp_path):
     with pytest.raises(UserError, match="none of its frames has one in .*ir.mp4; check --offset"):
         fuse_video(Pipeline(None, "none"), VideoPair(videos.ir, videos.vi, offset=50), tmp_path, "Reg", drifted(0))
+
+
+def test_what_there_is_to_tell_of_frames_is_told_once(tmp_path, capsys):
+    """Of IR holes from the second frame on; of VI 12 bits in 16."""
+    scene = toy_scene(3, 64, 96)
+    (tmp_path / "vi").mkdir()
+    for number in range(3):
+        values = scene.ir[0].numpy() * 30
+        values[:20] = np.nan if number else values[:20]
+        np.save(tmp_path / f"{number}.npy", values)
+        deep = (scene.vi / scene.vi.max() * 4095).permute(1, 2, 0).flip(2).numpy().round().astype(np.uint16)
+        cv2.imwrite(str(tmp_path / "vi" / f"{number}.png"), deep)
+    shown = []
+    for bits in (None, 16):
+        videos = VideoPair(tmp_path / "*.npy", tmp_path / "vi" / "*.png", reading=Reading(vi_bits=bits))
+        fuse_video(Pipeline(None, "none"), videos, tmp_path, "Reg", Transform.of_frames((96, 64), (96, 64)))
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        told_of_vi = [line for line in told if "VI holds 12 bits in a 16-bit file" in line]
+        assert [line[:13] for line in told_of_vi] == ([] if bits else ["note: frame 0", "note: 2 more:"])
+        assert [line[:13] for line in told if "missing pixels" in line] == ["note: frame 1", "note: 1 more:"]
+        shown.append(next(iter(videos.open()[1])).visible()[0])
+    assert torch.allclose(shown[0], 65535 / 4095 * shown[1])
+
+
+def test_one_video_on_both_sides_and_swapped_ones_are_told(videos, tmp_path, capsys):
+    still, reading = Transform.of_frames(SIZE[::-1], SIZE[::-1]), Reading(colours="keep")
+    for ir, vi, told in ((videos.ir, videos.ir, "the same picture"), (videos.vi, videos.ir, "swapped?")):
+        pair = VideoPair(ir, vi, limit=2, reading=reading)
+        fuse_video(Pipeline(None, "none"), pair, tmp_path, "Reg", still)
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert line.startswith("note: frame 0: IR ") and told in line
 
 
 def _noise(folder):

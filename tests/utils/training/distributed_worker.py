@@ -1,8 +1,11 @@
 """The script that test_distributed.py launches in two processes: ``torchrun ... distributed_worker.py FOLDER``.
 
-FOLDER holds recipe.yaml and batch.pt. Each process writes its results to FOLDER/found<rank>.pt.
+FOLDER holds recipe.yaml and batch.pt, and pairs to register in shared/. Each process writes its results to
+FOLDER/found<rank>.pt.
 """
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -14,7 +17,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import test as test_script
 import train
+from utils.errors import UserError
 from utils.training.config import load_config
 from utils.training.distributed import make_accelerator, synchronise_batch_norm
 from utils.training.stages import STAGES
@@ -93,11 +98,25 @@ def interrupted_run(folder, name):
     return result
 
 
+def shared(folder):
+    """Register the pairs of a folder; returns what is printed, and the error at the end."""
+    data = ("--ir", folder / "shared" / "ir", "--vi", folder / "shared" / "vi", "--mode", "Reg", "--registrar", "none")
+    printed, error = io.StringIO(), ""
+    with contextlib.redirect_stdout(printed):
+        try:
+            arguments = (*data, "--device", "cpu", "--sheets", "2", "--out", folder / "shared" / "out")
+            test_script.main([str(argument) for argument in arguments])
+        except UserError as raised:
+            error = str(raised)
+    return printed.getvalue(), error
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     found = gradients(folder)
     found["straight"] = run(folder, "straight")
     found["interrupted"] = interrupted_run(folder, "interrupted")
     found["resumed"] = run(folder, "interrupted", "--resume")
+    found["shared"] = shared(folder)
     torch.save(found, folder / f"found{RANK}.pt")
     torch.distributed.destroy_process_group()

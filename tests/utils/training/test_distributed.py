@@ -1,5 +1,6 @@
-"""Two CPU processes train like one with the whole batch, stop together and continue exactly."""
+"""Two CPU processes train like one with the whole batch, stop together and continue exactly; and share a folder."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -19,11 +20,12 @@ from utils.training.distributed import synchronise_batch_norm
 from utils.training.stages import STAGES
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
+NAMES = [f"{number:02d}" for number in range(6)]  # of the pairs to register, the last one damaged
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two pairs to train on and one to validate on, which three steps end with."""
+    """Two pairs to train on and one to validate on, which three steps end with; and pairs to register."""
     folder = tmp_path_factory.mktemp("distributed")
     for seed in range(3):
         scene = toy_scene(seed, 64, 96)
@@ -33,6 +35,11 @@ def folder(tmp_path_factory):
         f"data: {{root: {folder}, sets: {{S/train: 1}}, hold_out: 0.34, crop: 32}}\n"
         "train: {batch: 1, fusion_batch: 2, steps: 3, save_every: 2, validate_every: 3}\n"
     )
+    for name in NAMES:
+        scene = toy_scene(int(name), 48, 64)
+        for part in ("ir", "vi"):
+            write_image(folder / "shared" / part / f"{name}.png", getattr(scene, part))
+    (folder / "shared" / "ir" / f"{NAMES[-1]}.png").write_bytes(b"damaged")
     config = load_config(folder / "recipe.yaml")
     torch.save(CropSampler(config.data, 0).deformed(2)[0], folder / "batch.pt")
     return folder
@@ -45,7 +52,7 @@ def found(folder):
     command, environment = [*launch, str(WORKER), str(folder)], os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
-            _, errors = process.communicate(timeout=180)
+            _, errors = process.communicate(timeout=900)  # on a machine however busy
         except subprocess.TimeoutExpired:
             process.terminate()  # the launcher ends its processes
             raise
@@ -122,6 +129,18 @@ def test_another_number_of_processes_is_refused(folder, found):
     options = ["--config", str(folder / "recipe.yaml"), "--out", str(folder / "straight"), "--device", "cpu"]
     with pytest.raises(UserError, match="state.pt: saved by 2 processes; resume with as many, not 1"):
         train_script.main([*options, "--resume"])
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder(folder, found):
+    """Each pair is done once, there is one summary, and what failed in either process is an error of the first."""
+    out = folder / "shared" / "out"
+    assert "5 pairs" in found[0]["shared"][0] and found[1]["shared"] == ("", "")
+    assert "05.png: not a readable image" in found[0]["shared"][1]
+    assert [row["name"] for row in csv.DictReader((out / "per_image.csv").open())] == NAMES[:5]
+    assert sorted(path.stem for path in (out / "registered").iterdir()) == NAMES[:5]
+    # Each process draws the sheets of its own first two pairs.
+    assert sorted(path.stem for path in (out / "sheets").iterdir()) == NAMES[:4]
 
 
 def test_gpus_normalise_by_torch_s_own_module_with_the_same_state():

@@ -29,6 +29,7 @@ class Stage:
     validate: Callable[[nn.Module], tuple[dict[str, float], dict[str, Tensor]]]  # scores, and pictures, by name
     best: str  # the score by which the best weights are kept
     lower_is_better: bool = False
+    unused: tuple[str, ...] = ()  # of train.init and train.segmenter, what means nothing to it
 
 
 class Step(nn.Module):

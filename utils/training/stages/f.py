@@ -47,4 +47,5 @@ def f_stage(config: Config, device: torch.device, seed: int) -> Stage:
         validate=validate,
         best="fusion_loss",
         lower_is_better=True,
+        unused=("segmenter",),
     )

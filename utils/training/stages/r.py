@@ -10,6 +10,7 @@ from datasets.crops import CropSampler
 from losses.objectives import r_objective
 from models import SuperFusion
 from models.warping import warp
+from utils.errors import UserError
 from utils.training.config import Config
 from utils.training.stages.base import Batch, Stage, Terms, superfusion
 from utils.training.validation import registration_scores, registration_sheets, validation_pairs
@@ -34,6 +35,8 @@ def r_step(model: SuperFusion, batch: Batch, config: Config) -> Terms:
 
 def r_stage(config: Config, device: torch.device, seed: int) -> Stage:
     """Train the matcher, with a frozen fusion network; the best weights have the lowest band-free EPE."""
+    if config.train.batch < 2:
+        raise UserError("train.batch is 1; stage R deforms IR in one half of a batch and VI in the other: 2 at least")
     sampler = CropSampler(config.data, seed, device)
     model = superfusion(config, device)
     model.fusion.requires_grad_(False)
@@ -51,4 +54,5 @@ def r_stage(config: Config, device: torch.device, seed: int) -> Stage:
         validate=validate,
         best="EPE_band_free",
         lower_is_better=True,
+        unused=("segmenter",),
     )

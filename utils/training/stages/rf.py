@@ -56,4 +56,5 @@ def rf_stage(config: Config, device: torch.device, seed: int) -> Stage:
         validate=validate,
         best="EPE_band_free",
         lower_is_better=True,
+        unused=("segmenter",),
     )

@@ -70,4 +70,5 @@ def seg_stage(config: Config, device: torch.device, seed: int) -> Stage:
         pairs=pairs,
         validate=validate,
         best="mIoU",
+        unused=() if config.data.input == "fused" else ("init",),
     )
