@@ -15,30 +15,45 @@ _RIDGE = 1e-6  # keeps the fit defined where no vector counts
 def affine_consensus(flow: Tensor, weight: Tensor, local: float) -> Tensor:
     """Return the affine map that most of ``flow`` ``(B, 2, H, W)`` agrees on, plus a share ``local`` of what is left.
 
-    ``weight`` ``(B, 1, H, W)`` in [0, 1] tells which vectors count. The map minimises the sum of
-    ``r^2 / (1 + r^2 / s^2)`` over the distances r between map and flow (Geman-McClure), by iteratively reweighted least
-    squares with a falling scale s. The rest ``flow - map`` is multiplied by ``local`` and by its robust weight
+    The rest of the flow, beyond :func:`affine_part`, is multiplied by ``local`` and by its robust weight
     ``1 / (1 + r^2 / s^2)^2``: where a matcher errs by as much as the true local displacement, the best estimate of it
     is a share of what was found, and nothing of what agrees with nothing. Computed in float32; same shape.
     """
     with torch.autocast(flow.device.type, enabled=False):
         flow = flow.float()
         height, width = flow.shape[-2:]
-        longer = max(height, width)
-        grid = pixel_grid(height, width, like=flow)
-        x, y = (2 * grid[:, :1] + 1 - width) / longer, (2 * grid[:, 1:] + 1 - height) / longer
-        terms = torch.cat((torch.ones_like(x), x, y), dim=1)  # (1, 3, H, W)
-        points, vectors, counts = (_thinned(field) for field in (terms, flow, weight.float()))
-        robust = counts
-        for scale in _SCALES:
-            weighted = robust * points
-            matrix = _solve(weighted @ points.mT, vectors @ weighted.mT)
-            error = (matrix @ points - vectors).square().sum(dim=1, keepdim=True)
-            robust = counts * _robust_weight(error, scale * longer / 640)
-        affine = (matrix @ terms.flatten(2)).unflatten(2, (height, width))
+        affine = (affine_part(flow, weight) @ _terms(flow).flatten(2)).unflatten(2, (height, width))
         rest = flow - affine
-        kept = _robust_weight(rest.square().sum(dim=1, keepdim=True), _SCALES[-1] * longer / 640)
+        kept = _robust_weight(rest.square().sum(dim=1, keepdim=True), _SCALES[-1] * max(height, width) / 640)
         return affine + local * kept * rest
+
+
+def affine_part(flow: Tensor, weight: Tensor) -> Tensor:
+    """Return the affine map that most of ``flow`` ``(B, 2, H, W)``, float32, agrees on: ``(B, 2, 3)``, which takes
+    1, x and y, positions from the centre in units of half the longer side, to displacements in pixels.
+
+    ``weight`` ``(B, 1, H, W)`` in [0, 1] tells which vectors count. The map minimises the sum of
+    ``r^2 / (1 + r^2 / s^2)`` over the distances r between map and flow (Geman-McClure), by iteratively reweighted least
+    squares with a falling scale s.
+    """
+    longer = max(flow.shape[-2:])
+    points, vectors, counts = (_thinned(field) for field in (_terms(flow), flow, weight.float()))
+    robust = counts
+    for scale in _SCALES:
+        weighted = robust * points
+        matrix = _solve(weighted @ points.mT, vectors @ weighted.mT)
+        error = (matrix @ points - vectors).square().sum(dim=1, keepdim=True)
+        robust = counts * _robust_weight(error, scale * longer / 640)
+    return matrix
+
+
+def _terms(flow: Tensor) -> Tensor:
+    """Return 1, x and y of each pixel, ``(1, 3, H, W)``."""
+    height, width = flow.shape[-2:]
+    longer = max(height, width)
+    grid = pixel_grid(height, width, like=flow)
+    x, y = (2 * grid[:, :1] + 1 - width) / longer, (2 * grid[:, 1:] + 1 - height) / longer
+    return torch.cat((torch.ones_like(x), x, y), dim=1)
 
 
 def _thinned(field: Tensor) -> Tensor:

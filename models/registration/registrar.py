@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from models.consensus import affine_part
 from models.registration.affine import FINER_HYPOTHESIS, HYPOTHESIS, SAME_FRAME, Prior, align, fit
 from models.registration.decision import LIMIT, Evidence, weigh
 from models.registration.descriptors import Picture
 from models.registration.elastic import elastic_cells
 from models.registration.search import distinct, search, search_near
 from models.registration.transform import Transform, points_matrix
+from models.results import SMALLEST_SIDE
+from models.warping import valid_mask
 from utils.colour import luminance
 
 SEARCHES = ("auto", "narrow", "wide")
@@ -23,8 +26,6 @@ _NEAR_STARTS, _HYPOTHESES, _FINALISTS = 4, 8, 3
 _MARGIN = 0.15  # of VI's longer side: IR that is resampled beyond the hypothesis
 _FINEST_ITERATIONS = 3  # of the fit, which starts within a pixel
 _CERTAIN = 0.99  # confidence at which the other finalists are not looked at
-# Confidence below which the network's flow is the better guess at a refused pair; seen on M3SVD's validation clips.
-_HOPELESS = 0.05
 FLAT = 2e-3  # a standard deviation (of full range) below which a frame is constant
 
 
@@ -57,10 +58,9 @@ class Registrar:
 
     ``search``: "narrow" expects frames that agree to a few degrees; "wide" searches all scales of IR's field of view
     relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, then wide if the narrow
-    candidate is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from images
-    ``(1, C, H, W)`` of one size; where the narrow candidate is not accepted, its affine part is another start, and
-    where nothing was found at all, the flow itself is the refused answer. ``elastic``: whether a smooth displacement
-    refines an accepted map.
+    candidate is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from gray images
+    ``(1, 1, H, W)`` of one size, at most 320 px long; its affine part is one more start of the narrow fit of files of
+    one size, and the better fit is taken. ``elastic``: whether a smooth displacement refines an accepted map.
 
     Raises ValueError for an unknown search or an empty range.
     """
@@ -87,10 +87,6 @@ class Registrar:
         best, ir_picture, vi_picture = self.decide(ir, vi)
         if best is None:
             return replace(Transform.of_frames(**sizes), accepted=False, confidence=0.0)
-        hopeless = best.evidence.confidence() < _HOPELESS
-        if hopeless and self.network is not None and _size(ir) == _size(vi):
-            refused = replace(Transform.of_frames(**sizes), accepted=False, confidence=best.evidence.confidence())
-            return replace(refused, displacement=self.network(ir, vi)[0].float().cpu(), source="network")
         map_, displacement = best.map, None
         if best.accepted:
             map_, displacement = _refine(best, ir_picture, vi_picture, self.elastic)
@@ -114,8 +110,6 @@ class Registrar:
         candidates = []
         if self.search != "wide":
             candidates.append(self._narrow(ir_picture, vi_picture))
-            if self.network is not None and _size(ir) == _size(vi) and not candidates[0].accepted:
-                candidates.append(self._near_network(ir_picture, vi_picture, self._network_map(ir, vi)))
         near = candidates if _size(ir) == _size(vi) else []
         if self.search == "wide" or (self.search == "auto" and not any(candidate.accepted for candidate in near)):
             candidates = candidates + self._wide(ir_picture, vi_picture)
@@ -123,29 +117,25 @@ class Registrar:
         choice = [candidate for candidate in candidates if candidate.accepted] or near or candidates
         return max(choice, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
 
-    def _network_map(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Fit an affine map ``(1, 3, 3)`` between points to the network's flow by least squares."""
-        frame = Picture.of(luminance(vi)).frame
-        flow = self.network(ir, vi).float()
-        moved = (frame.grid + flow - frame.centre) / frame.scale
-        points = torch.cat((frame.points, torch.ones_like(frame.points[:, :1])), dim=1).flatten(2)[0]
-        affine = torch.linalg.solve(points @ points.T, points @ moved.flatten(2)[0].T).T
-        return torch.cat((affine, affine.new_tensor([[0, 0, 1]])))[None]
-
     def _narrow(self, ir: Picture, vi: Picture) -> Candidate:
-        coarse = align(ir, vi, _identity(vi)[None], _SIDES[0])
+        identity = _identity(vi)
+        coarse = align(ir, vi, identity[None], _SIDES[0])
         starts = search_near(coarse, _NEAR_ROTATION, _NEAR_TRANSLATION, SAME_FRAME)[:_NEAR_STARTS]
         maps, value = fit(coarse, starts, SAME_FRAME)
-        return self._finish_near(ir, vi, maps[value.argmax()][None], "narrow")
+        starts = {"narrow": maps[value.argmax()]}
+        small = vi.shrink(_SIDES[1])
+        if self.network is not None and ir.full == vi.full and min(small.size) >= SMALLEST_SIDE:
+            starts["network"] = self._network_map(ir.shrink(_SIDES[1]), small)
+        maps, value = fit(align(ir, vi, identity[None], _SIDES[1]), torch.stack([*starts.values()]), SAME_FRAME)
+        best = int(value.argmax())
+        return Candidate(identity, maps[best], SAME_FRAME, 0.0, list(starts)[best], weigh(ir, vi, maps[best]))
 
-    def _near_network(self, ir: Picture, vi: Picture, start: Tensor) -> Candidate:
-        maps, _ = fit(align(ir, vi, _identity(vi)[None], _SIDES[0]), start, SAME_FRAME)
-        return self._finish_near(ir, vi, maps, "network")
-
-    def _finish_near(self, ir: Picture, vi: Picture, start: Tensor, source: str) -> Candidate:
-        identity = _identity(vi)
-        fitted = fit(align(ir, vi, identity[None], _SIDES[1]), start, SAME_FRAME)[0][0]
-        return Candidate(identity, fitted, SAME_FRAME, 0.0, source, weigh(ir, vi, fitted))
+    def _network_map(self, ir: Picture, vi: Picture) -> Tensor:
+        """Return the affine map ``(3, 3)`` between points that most of the network's flow agrees on."""
+        flow = self.network(ir.gray, vi.gray).float()
+        constant, linear = affine_part(flow, valid_mask(flow))[0].split((1, 2), dim=1)
+        moved = torch.cat((linear, constant), dim=1) / (max(vi.size) / 2)
+        return _identity(vi) + torch.cat((moved, torch.zeros_like(moved[:1])))
 
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
         hypotheses = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps

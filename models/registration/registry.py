@@ -89,7 +89,7 @@ def _auto(network: Register, **search) -> Register:
 
 # A registrar of your own is one more line here.
 REGISTRARS: dict[str, Entry] = {
-    "auto": Entry(_auto, True, "structural, and the network where that is not accepted", True),
+    "auto": Entry(_auto, True, "structural, and the network as one more start of its fit", True),
     "matcher": Entry(lambda network, **search: partial(by_network, network), True, "the network alone"),
     "structural": Entry(
         lambda network, **search: partial(by_decision, Registrar(**search)),

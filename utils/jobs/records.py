@@ -55,7 +55,8 @@ class Record:
             record.row |= as_columns(processed.scores)
             if registration.accepted is not None:
                 confidence = registration.confidence.item()
-                record.row |= {"accepted": int(not processed.refused), "confidence": confidence}
+                source = registration.transforms[0].source
+                record.row |= {"accepted": int(not processed.refused), "confidence": confidence, "source": source}
         record.row["seconds"] = processed.seconds
         return record
 
@@ -95,6 +96,7 @@ def summarise(records: Sequence[Record], out: Path) -> dict[str, Any]:
     decided = [record.accepted for record in records if "accepted" in record.row]
     if decided:
         summary |= {"accepted": sum(decided), "refused": len(decided) - sum(decided)}
+        summary["sources"] = dict(Counter(row["source"] for row in rows if "source" in row))
     summary |= registration_summary([r.scores for r in records if r.scores is not None], decided or None)
     matrices = [torch.tensor(record.matrix) for record in records if record.matrix is not None]
     if matrices:
