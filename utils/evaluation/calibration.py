@@ -8,8 +8,9 @@ Reads aligned pairs ``DIR/SET/{train,val}/{ir,vi}/NAME`` and pairs of two camera
 of an unlike camera (wide search), each with its own VI and with VI of another data set. A pair of a rig becomes the two
 wide cases. A map is right if its mean error is below 10 px at a VI width of 640.
 
-Fits the logistic model to the cases of train splits. Prints its weights and bias and, per split and search: right maps
-accepted, true pairs accepted, wrong maps of true pairs accepted, and wrong pairs accepted.
+Fits the logistic model to the cases of train splits and prints its weights and bias. Then, for these constants and for
+those in use, per split and search: right maps accepted, true pairs accepted, wrong maps of true pairs accepted, and
+wrong pairs accepted.
 
 docs/registration.md has the rates.
 """
@@ -18,7 +19,7 @@ import argparse
 import math
 import multiprocessing
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -167,15 +168,26 @@ def calibrate(found: list[Case]) -> tuple[Tensor, float]:
     return fit_logistic(values, torch.tensor([case.right for case in used], dtype=torch.float64))
 
 
-def report(found: list[Case], weights: Tensor, bias: float) -> Iterator[str]:
-    """Yield a line of error rates for each split and search."""
+def fitted(weights: Tensor, bias: float) -> Callable[[Case], bool]:
+    """Return whether a model of these ``weights`` ``(F,)`` and this ``bias`` accepts a case."""
 
-    def accepted(case: Case) -> bool:
+    def accepts(case: Case) -> bool:
         values = torch.tensor(astuple(case.evidence), dtype=torch.float64)
         return case.comparable and float(torch.sigmoid(values @ weights + bias)) >= LIMIT
 
+    return accepts
+
+
+def in_use(case: Case) -> bool:
+    """Return whether the registrar as it is accepts a case."""
+    return case.evidence.confidence() >= LIMIT
+
+
+def report(found: list[Case], accepts: Callable[[Case], bool]) -> Iterator[str]:
+    """Yield a line of error rates for each split and search."""
+
     def share(chosen: list[Case]) -> str:
-        return f"{sum(map(accepted, chosen))} of {len(chosen)}"
+        return f"{sum(map(accepts, chosen))} of {len(chosen)}"
 
     for split in SPLITS:
         for wide in (False, True):
@@ -206,8 +218,10 @@ def main(argv: list[str] | None = None) -> None:
         found = [case for part in tqdm(results, total=len(chosen), disable=None) for case in part]
     weights, bias = calibrate(found)
     print(f"weights ({', '.join(f'{w:.4g}' for w in weights)}), bias {bias:.4g}")
-    for line in report(found, weights, bias):
-        print(line)
+    for title, accepts in (("With these", fitted(weights, bias)), ("With the constants in use", in_use)):
+        print(f"{title}:")
+        for line in report(found, accepts):
+            print(line)
 
 
 if __name__ == "__main__":
