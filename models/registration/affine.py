@@ -31,6 +31,30 @@ _PARTS = (
     (0, 0, 0, 0, 0, 0, 1, 0),
     (0, 0, 0, 0, 0, 0, 0, 1),
 )
+# Powers of x and y of the monomials of degree 0 to 4; the first six are those of degree 2 at most, and _PRODUCTS says
+# where the product of any two of these six is.
+_MONOMIALS = [(n - k, k) for n in range(5) for k in range(n + 1)]
+_PRODUCTS = [[_MONOMIALS.index((a + c, b + d)) for c, d in _MONOMIALS[:6]] for a, b in _MONOMIALS[:6]]
+# Derivatives of a point's x and of its y with respect to the first eight numbers of a map, at the identity, in terms of
+# the first six monomials.
+_DERIVATIVES = (
+    (
+        (0, 1, 0, 0, 0, 0),
+        (0, 0, 1, 0, 0, 0),
+        (1, 0, 0, 0, 0, 0),
+        *3 * ((0, 0, 0, 0, 0, 0),),
+        (0, 0, 0, -1, 0, 0),
+        (0, 0, 0, 0, -1, 0),
+    ),
+    (
+        *3 * ((0, 0, 0, 0, 0, 0),),
+        (0, 1, 0, 0, 0, 0),
+        (0, 0, 1, 0, 0, 0),
+        (1, 0, 0, 0, 0, 0),
+        (0, 0, 0, 0, -1, 0),
+        (0, 0, 0, 0, 0, -1),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +129,7 @@ def fit(level: Level, maps: Tensor, prior: Prior, iterations: int = 8) -> tuple[
     The level holds one IR image for all maps or one for each.
     """
     count = 6 if prior.perspective is None else 8
-    jacobian = _jacobian(level)[:, :count]
+    monomials = _monomials(level, 2 if prior.perspective is None else 4)
     damping = maps.new_full((len(maps), 1, 1), 1e-3)
 
     def evaluate(maps: Tensor) -> tuple[Comparison, Tensor]:
@@ -114,7 +138,7 @@ def fit(level: Level, maps: Tensor, prior: Prior, iterations: int = 8) -> tuple[
 
     compared, value = evaluate(maps)
     for _ in range(iterations):
-        hessian, gradient = _normal_equations(level, compared, jacobian)
+        hessian, gradient = _normal_equations(level, compared, monomials, count)
         residuals, derivatives = prior.residuals(maps)
         derivatives = derivatives[:, :, :count]
         gradient = gradient + compared.energy[:, None] * (derivatives.mT @ residuals[:, :, None])[:, :, 0]
@@ -135,21 +159,22 @@ def fit(level: Level, maps: Tensor, prior: Prior, iterations: int = 8) -> tuple[
     return maps, value
 
 
-def _jacobian(level: Level) -> Tensor:
-    """Return the derivatives ``(2, 8, h w)`` of pixel positions with respect to a map's numbers, at the identity."""
-    points = level.frame.points.flatten(2)[0]
-    (x, y), one, zero = points, torch.ones_like(points[0]), torch.zeros_like(points[0])
-    moved = (
-        torch.stack((x, y, one, zero, zero, zero, -x * x, -x * y)),
-        torch.stack((zero, zero, zero, x, y, one, -x * y, -y * y)),
-    )
-    return torch.stack(moved) * level.frame.scale.view(2, 1, 1)
+def _monomials(level: Level, degree: int) -> Tensor:
+    """Return the monomials of each pixel's point, up to ``degree``: ``(h w, K)``."""
+    x, y = level.frame.points.flatten(2)[0]
+    return torch.stack([x**a * y**b for a, b in _MONOMIALS if a + b <= degree], dim=1)
 
 
-def _normal_equations(level: Level, compared: Comparison, jacobian: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the Gauss-Newton hessian ``(N, P, P)`` and gradient ``(N, P)`` for the ``jacobian``'s P parameters."""
+def _normal_equations(level: Level, compared: Comparison, monomials: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the Gauss-Newton hessian ``(N, P, P)`` and gradient ``(N, P)`` for the first P = ``count`` numbers.
+
+    Both are sums over pixels of derivatives times monomials of the point, since those are the derivatives of positions.
+    """
     second, first = level.normal_equations(compared)
-    xx, xy, yy = second.flatten(2)[:, :, None].unbind(1)
-    x, y = jacobian
-    along_x, along_y = xx * x + xy * y, xy * x + yy * y
-    return along_x @ x.T + along_y @ y.T, first[:, 0].flatten(1) @ x.T + first[:, 1].flatten(1) @ y.T
+    known = 3 if count == 6 else 6
+    products = (second.flatten(2) @ monomials)[:, :, torch.tensor(_PRODUCTS)[:known, :known]]
+    x, y = monomials.new_tensor(_DERIVATIVES)[:, :count, :known] * level.frame.scale.view(2, 1, 1)
+    xx, xy, yy = products.unbind(1)
+    mixed = x @ xy @ y.T
+    along_x, along_y = (first.flatten(2) @ monomials[:, :known]).unbind(1)
+    return x @ xx @ x.T + mixed + mixed.mT + y @ yy @ y.T, along_x @ x.T + along_y @ y.T
