@@ -21,7 +21,7 @@ step: one training step. In stage RF it draws and deforms BATCH images, matches 
 directions, and updates both networks; in stage R it matches BATCH pairs in both directions and updates the matcher.
 "plain" is the published network in float32, one direction at a time; then ours, interleaved. All times are medians.
 
-registration: without a network; narrow, for frames that are alike, and wide, for two unlike cameras at several sizes.
+registration: narrow, for frames that are alike, without and with the network; wide, for two unlike cameras.
 
 folder: pairs from file to file as test.py does them, reading and writing while computing, against one after the other.
 
@@ -142,7 +142,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     command.add_argument("--batch", type=at_least(1), default=4, help="images per step")
     command.add_argument("--crop", type=at_least(64), default=256, help="side of the crops in pixels")
 
-    command = commands.add_parser("registration", parents=[common], help="registration without a network")
+    command = commands.add_parser("registration", parents=[common], help="registration, narrow and wide")
     command.set_defaults(command=time_registration, plot=None)
 
     command = commands.add_parser("folder", parents=[common], help="a folder from file to file")

@@ -144,16 +144,17 @@ def test_the_table_of_libraries(quick, monkeypatch, capsys):
 def test_the_table_of_registration(quick, monkeypatch, capsys):
     scene = toy_scene(0, 96, 128)
     images = scene.ir[None], scene.vi[None]
-    monkeypatch.setattr(registration, "cases", lambda: [registration.Case("narrow", *images)])
+    monkeypatch.setattr(registration, "cases", lambda: [registration.Case("narrow", *images, True)])
     benchmark.main(["registration", "--repeats", "1", "--device", "cpu"])
     (row,) = table(capsys.readouterr().out)
-    assert (row["search"], row["IR"], row["VI"]) == ("narrow", "128x96", "128x96")
+    assert (row["search"], row["IR"], row["VI"]) == ("narrow, network", "128x96", "128x96")
     assert float(row["seconds"]) > 0 and float(row["without the displacement"]) > 0
 
 
 def test_the_cases_of_registration_are_what_their_search_expects():
-    narrow, *wide = registration.cases()
-    assert narrow.search == "narrow" and narrow.ir.shape[-2:] == narrow.vi.shape[-2:] == (480, 640)
+    narrow, network, *wide = registration.cases()
+    assert [(case.search, case.network) for case in (narrow, network)] == [("narrow", False), ("narrow", True)]
+    assert narrow.ir.shape[-2:] == narrow.vi.shape[-2:] == (480, 640)
     assert [case.search for case in wide] == ["wide"] * len(registration.VI_SIZES)
     assert [case.vi.shape[-2:][::-1] for case in wide] == list(registration.VI_SIZES)
 
