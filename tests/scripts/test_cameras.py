@@ -53,7 +53,7 @@ def test_a_folder_of_two_cameras(untrained, folder, tmp_path, capsys):
     assert (summary["pairs"], summary["accepted"], summary["refused"]) == (2, 1, 1)
     rows = list(csv.DictReader((tmp_path / "per_image.csv").open()))
     assert [row["accepted"] for row in rows] == ["1", "0"]
-    assert [row["source"] for row in rows] == ["wide", "wide"] and summary["sources"] == {"wide": 2}
+    assert [row["source"] for row in rows] == ["wide", "narrow"] and summary["sources"] == {"wide": 1, "narrow": 1}
     assert float(rows[0]["confidence"]) > 0.7 > float(rows[1]["confidence"])
     for kind in ("registered", "fused"):
         assert [path.stem for path in (tmp_path / kind).iterdir()] == ["scene"]
