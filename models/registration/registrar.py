@@ -59,8 +59,9 @@ class Registrar:
     ``search``: "narrow" expects frames that agree to a few degrees; "wide" searches all scales of IR's field of view
     relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, then wide if the narrow
     candidate is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from gray images
-    ``(1, 1, H, W)`` of one size, at most 320 px long; its affine part is one more start of the narrow fit of files of
-    one size, and the better fit is taken. ``elastic``: whether a smooth displacement refines an accepted map.
+    ``(1, 1, H, W)`` of one size, at most 320 px long; for files of one size, its affine part is one more start of the
+    narrow fit. The better of both fits is taken, or the other if only that is accepted. ``elastic``: whether a smooth
+    displacement refines an accepted map.
 
     Raises ValueError for an unknown search or an empty range.
     """
@@ -107,9 +108,9 @@ class Registrar:
         vi_picture = Picture.of(luminance(vi)).shrink(_FINEST_SIDE)
         if min(float(picture.gray.std()) for picture in (ir_picture, vi_picture)) < FLAT:
             return None, ir_picture, vi_picture
-        candidates = []
+        candidates: list[Candidate] = []
         if self.search != "wide":
-            candidates.append(self._narrow(ir_picture, vi_picture))
+            candidates = self._narrow(ir_picture, vi_picture)
         near = candidates if _size(ir) == _size(vi) else []
         if self.search == "wide" or (self.search == "auto" and not any(candidate.accepted for candidate in near)):
             candidates = candidates + self._wide(ir_picture, vi_picture)
@@ -117,7 +118,7 @@ class Registrar:
         choice = [candidate for candidate in candidates if candidate.accepted] or near or candidates
         return max(choice, key=lambda candidate: candidate.evidence.confidence()), ir_picture, vi_picture
 
-    def _narrow(self, ir: Picture, vi: Picture) -> Candidate:
+    def _narrow(self, ir: Picture, vi: Picture) -> list[Candidate]:
         identity = _identity(vi)
         coarse = align(ir, vi, identity[None], _SIDES[0])
         starts = search_near(coarse, _NEAR_ROTATION, _NEAR_TRANSLATION, SAME_FRAME)[:_NEAR_STARTS]
@@ -127,8 +128,13 @@ class Registrar:
         if self.network is not None and ir.full == vi.full and min(small.size) >= SMALLEST_SIDE:
             starts["network"] = self._network_map(ir.shrink(_SIDES[1]), small)
         maps, value = fit(align(ir, vi, identity[None], _SIDES[1]), torch.stack([*starts.values()]), SAME_FRAME)
-        best = int(value.argmax())
-        return Candidate(identity, maps[best], SAME_FRAME, 0.0, list(starts)[best], weigh(ir, vi, maps[best]))
+        candidates = []
+        for i in value.argsort(descending=True):
+            evidence = weigh(ir, vi, maps[i])
+            candidates.append(Candidate(identity, maps[i], SAME_FRAME, 0.0, list(starts)[i], evidence))
+            if candidates[-1].accepted:
+                break
+        return candidates
 
     def _network_map(self, ir: Picture, vi: Picture) -> Tensor:
         """Return the affine map ``(3, 3)`` between points that most of the network's flow agrees on."""
