@@ -1,15 +1,23 @@
 """Plots of metrics: the cumulative distribution of every method (as in the paper), trade-offs between metrics, and the
-course of a training run.
+course of training runs.
+
+python -m utils.figures.curves OUT.png NAME=RUN/validation.csv ...      several runs in one plot
 
 A point (x, y) of a cumulative curve means that a share x of the images has values of at most y; the legend lists the
 means. In a trade-off each point is a method, at its means of the first and of another metric.
 """
 
+import argparse
+import csv
 import io
 import math
 import statistics
+from collections.abc import Mapping
+from pathlib import Path
 
+from utils.errors import UserError, run
 from utils.figures.tables import arrow, direction, metric_columns
+from utils.files.writing import write_bytes
 
 _MARKERS = "os^Dv<>pX*"
 _MARKED = 12  # number of markers on a curve of many images
@@ -60,20 +68,42 @@ def trade_off(summary: list[dict]) -> bytes | None:
     return _png(figure)
 
 
-def course(validations: list[dict[str, float]]) -> bytes:
-    """Plot a run's validations ``{"step", "minutes", score: value, ...}`` against hours, one panel per score; a PNG."""
+def course(runs: Mapping[str, list[dict[str, float]]]) -> bytes:
+    """Plot the validations ``{"step", "minutes", score: value, ...}`` of ``runs`` by name, against hours; a PNG.
+
+    There is a panel for each score that all runs have, and a legend if there are several runs. Raises UserError for
+    runs without a common score.
+    """
     from matplotlib.figure import Figure
 
-    scores = [name for name in validations[0] if name not in ("step", "minutes")]
-    hours = [row["minutes"] / 60 for row in validations]
+    first, *others = runs.values()
+    scores = [name for name in first[0] if name not in ("step", "minutes") and all(name in rows[0] for rows in others)]
+    if not scores:
+        raise UserError(f"{', '.join(runs)}: no score that all these runs have")
     figure = Figure(layout="constrained")
     for score, panel in zip(scores, _panels(figure, len(scores))):
-        panel.plot(hours, [row[score] for row in validations], "o-", markersize=4, linewidth=1.4)
+        for name, validations in runs.items():
+            hours = [row["minutes"] / 60 for row in validations]
+            panel.plot(hours, [row[score] for row in validations], "o-", markersize=4, linewidth=1.4, label=name)
         panel.set_title(score + arrow(score), fontsize=11)
         panel.set_xlabel("hours of training", fontsize=9)
         panel.grid(alpha=0.3)
         panel.tick_params(labelsize=8)
+    if others:
+        figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return _png(figure)
+
+
+def read_course(path: Path) -> list[dict[str, float]]:
+    """Read the validation.csv of a training run, for :func:`course`; raises UserError if it is not one."""
+    try:
+        with path.open(newline="") as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as error:  # TypeError: a row without a value for each column
+        raise UserError(f"{path}: not the validation.csv of a training run ({error})") from error
+    if not rows or not {"step", "minutes"} < rows[0].keys():
+        raise UserError(f"{path}: not the validation.csv of a training run (no rows of step, minutes and scores)")
+    return rows
 
 
 def _panels(figure, count: int) -> list:
@@ -116,3 +146,21 @@ def _finish(panel, title: str) -> None:
     panel.set_xlim(0, 1.02)
     panel.grid(alpha=0.3)
     panel.tick_params(labelsize=8)
+
+
+def main(argv: list[str] | None) -> None:
+    parser = argparse.ArgumentParser(description="Plot the validations of training runs against hours.")
+    parser.add_argument("out", type=Path, help="the PNG to write")
+    parser.add_argument("runs", nargs="+", metavar="NAME=CSV", help="a name, and the run's validation.csv")
+    args = parser.parse_args(argv)
+    runs = {}
+    for entry in args.runs:
+        name, equals, path = entry.rpartition("=")
+        if not equals:
+            raise UserError(f"{entry}: write it as NAME={entry}")
+        runs[name] = read_course(Path(path))
+    write_bytes(args.out, course(runs))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -77,7 +77,7 @@ class Run:
             log.write({f"validation/{name}": value for name, value in scores.items()}, progress.step, pictures)
             tqdm.write(f"step {progress.step}: " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
             write_csv(self.out / "validation.csv", progress.validations)
-            write_bytes(self.out / "validation.png", course(progress.validations))
+            write_bytes(self.out / "validation.png", course({self.out.name: progress.validations}))
             score = -scores[stage.best] if stage.lower_is_better else scores[stage.best]
             if score > progress.best:
                 progress.best = score
