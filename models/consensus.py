@@ -6,10 +6,16 @@ from torch import Tensor
 from models.warping import pixel_grid
 
 _SPACING = 8  # the fit uses every 8th pixel along each axis
-# Errors, in pixels of an image 640 px long, beyond which a flow vector counts little; from coarse to fine, so that the
-# fit starts from all vectors and ends with those that agree.
-_SCALES = (*(80 * 0.8**k for k in range(15)), 3.0, 3.0, 3.0)
 _RIDGE = 1e-6  # keeps the fit defined where no vector counts
+# The prior of the map counts as much as this share of all vectors, unless the linear part differs from a rotation by
+# more than about the tolerance (a scale by 1.5 % along both axes differs by 0.021).
+_PRIOR = 0.1
+_TOLERANCE = 0.02
+# The iterations: the error, in pixels of an image 640 px long, beyond which a flow vector counts little, and the prior.
+# From coarse to fine, so that the fit starts from all vectors and ends with those that agree; only these are asked
+# whether the map is more than a turn and a shift.
+_FINEST = 3.0
+_ITERATIONS = (*((80 * 0.8**k, 0.0) for k in range(15)), *[(_FINEST, _PRIOR)] * 9)
 
 
 def affine_consensus(flow: Tensor, weight: Tensor, local: float) -> Tensor:
@@ -24,7 +30,7 @@ def affine_consensus(flow: Tensor, weight: Tensor, local: float) -> Tensor:
         height, width = flow.shape[-2:]
         affine = (affine_part(flow, weight) @ _terms(flow).flatten(2)).unflatten(2, (height, width))
         rest = flow - affine
-        kept = _robust_weight(rest.square().sum(dim=1, keepdim=True), _SCALES[-1] * max(height, width) / 640)
+        kept = _robust_weight(rest.square().sum(dim=1, keepdim=True), _FINEST * max(height, width) / 640)
         return affine + local * kept * rest
 
 
@@ -34,14 +40,21 @@ def affine_part(flow: Tensor, weight: Tensor) -> Tensor:
 
     ``weight`` ``(B, 1, H, W)`` in [0, 1] tells which vectors count. The map minimises the sum of
     ``r^2 / (1 + r^2 / s^2)`` over the distances r between map and flow (Geman-McClure), by iteratively reweighted least
-    squares with a falling scale s.
+    squares with a falling scale s. A prior prefers maps that turn and shift, since two images of one scene seldom differ
+    in scale or by shear: a ridge pulls the linear part towards the nearest rotation, robustly too, so that an image that
+    is clearly larger or smaller is left so.
     """
     longer = max(flow.shape[-2:])
     points, vectors, counts = (_thinned(field) for field in (_terms(flow), flow, weight.float()))
-    robust = counts
-    for scale in _SCALES:
+    linear = torch.diag((torch.arange(3, device=flow.device) > 0).float())
+    robust, matrix = counts, points.new_zeros(len(flow), 2, 3)
+    for scale, prior in _ITERATIONS:
         weighted = robust * points
-        matrix = _solve(weighted @ points.mT, vectors @ weighted.mT)
+        strength, rotation = _turned(matrix, longer)
+        strength = prior * strength * counts.sum(dim=2, keepdim=True)
+        normal = weighted @ points.mT + strength * linear
+        moments = vectors @ weighted.mT + strength * rotation
+        matrix = _solve(normal, moments)
         error = (matrix @ points - vectors).square().sum(dim=1, keepdim=True)
         robust = counts * _robust_weight(error, scale * longer / 640)
     return matrix
@@ -62,6 +75,18 @@ def _thinned(field: Tensor) -> Tensor:
 
 def _robust_weight(squared: Tensor, scale: float) -> Tensor:
     return (1 + squared / scale**2) ** -2
+
+
+def _turned(matrix: Tensor, longer: int) -> tuple[Tensor, Tensor]:
+    """Return how nearly ``matrix`` ``(B, 2, 3)`` is a rotation, ``(B, 1, 1)`` in (0, 1], and the nearest rotation."""
+    xx, xy, yx, yy = (matrix[:, :, 1:] * (2 / longer)).flatten(1).unbind(dim=1)  # of the displacement, per pixel
+    cos, sin = 2 + xx + yy, yx - xy
+    length = (cos.square() + sin.square()).sqrt()
+    cos, sin = cos / length - 1, sin / length
+    squared = (xx - cos).square() + (xy + sin).square() + (yx - sin).square() + (yy - cos).square()
+    zero = torch.zeros_like(cos)
+    rotation = torch.stack((zero, cos, -sin, zero, sin, cos), dim=1).unflatten(1, (2, 3)) * (longer / 2)
+    return _robust_weight(squared, _TOLERANCE).view(-1, 1, 1), rotation
 
 
 def _solve(normal: Tensor, moments: Tensor) -> Tensor:

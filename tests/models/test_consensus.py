@@ -1,4 +1,6 @@
-"""The affine map that most of a flow agrees on: exact for affine flows, blind to outliers, and a share of the rest."""
+"""The affine map that most of a flow agrees on: exact for turns, blind to outliers, and a share of the rest."""
+
+import math
 
 import pytest
 import torch
@@ -19,13 +21,21 @@ def affine_flow(matrix, size=SIZE):
     return moved - (grid - centre)
 
 
-TRUE = affine_flow([[1.02, -0.1, 5.0], [0.12, 0.97, -3.0]])
+COS, SIN = math.cos(0.1), math.sin(0.1)
+TRUE = affine_flow([[COS, -SIN, 5.0], [SIN, COS, -3.0]])
 ONES = torch.ones(1, 1, *SIZE)
 
 
-def test_an_affine_flow_stays_as_it_is():
+def test_a_turn_and_a_shift_stay_as_they_are():
     for local in (0.0, 0.4):
         assert (affine_consensus(TRUE, ONES, local) - TRUE).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("stretch, least, most", [(1.01, 0.8, 0.92), (1.05, 0.98, 0.9995), (1.2, 0.9998, 1.0001)])
+def test_a_small_stretch_is_taken_back_in_part_and_a_large_one_is_kept(stretch, least, most):
+    flow = affine_flow([[stretch, 0.0, 0.0], [0.0, stretch, 0.0]])
+    found = affine_consensus(flow, ONES, 0.0)
+    assert least < (found * flow).sum() / flow.square().sum() < most
 
 
 def test_what_disagrees_does_not_count():
