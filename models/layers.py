@@ -14,6 +14,21 @@ _FEW_CHANNELS = 4
 _FEW_TAPS = 5
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance normalisation that stays in channels_last memory.
+
+    torch's returns contiguous images; then every layer after it converts its gradient, which takes 11 % (float32) to
+    18 % (bfloat16) of the matcher's backward pass on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of each image of ``(B, C, H, W)``; same shape and memory format."""
+        normalised = super().forward(x)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            return normalised.contiguous(memory_format=torch.channels_last)
+        return normalised
+
+
 class ConvBlock(nn.Sequential):
     """3x3 convolution, then an optional normalisation and activation; keeps the size unless ``stride`` > 1.
 
@@ -32,7 +47,7 @@ class ConvBlock(nn.Sequential):
         slope: float | None = None,
         bias: bool = False,
     ):
-        norms = {None: None, "instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
+        norms = {None: None, "instance": InstanceNorm2d, "batch": nn.BatchNorm2d}
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=bias)
         ]

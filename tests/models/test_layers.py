@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from models.layers import ConvBlock, blur, gaussian_kernel
+from models.layers import ConvBlock, InstanceNorm2d, blur, gaussian_kernel
 
 
 def test_gaussian_kernel_is_normalised_and_has_its_deviation():
@@ -37,3 +38,14 @@ def test_conv_block_keeps_size_and_says_what_it_holds():
     assert [type(layer).__name__ for layer in block] == ["Conv2d", "InstanceNorm2d", "LeakyReLU"]
     assert block[0].bias is None
     assert ConvBlock(2, 4, stride=2, bias=True)(torch.rand(1, 2, 9, 10)).shape == (1, 4, 5, 5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_instance_normalisation_keeps_the_memory_format(memory_format):
+    x = torch.rand(2, 4, 5, 6).contiguous(memory_format=memory_format).requires_grad_()
+    y = InstanceNorm2d(4)(x)
+    assert torch.equal(y, nn.InstanceNorm2d(4)(x)) and y.is_contiguous(memory_format=memory_format)
+    weights = torch.rand(2, 4, 5, 6)
+    (gradient,) = torch.autograd.grad((y * weights).sum(), x)
+    (expected,) = torch.autograd.grad((nn.InstanceNorm2d(4)(x) * weights).sum(), x)
+    assert torch.allclose(gradient, expected, atol=1e-6)
