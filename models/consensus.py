@@ -40,9 +40,9 @@ def affine_part(flow: Tensor, weight: Tensor) -> Tensor:
 
     ``weight`` ``(B, 1, H, W)`` in [0, 1] tells which vectors count. The map minimises the sum of
     ``r^2 / (1 + r^2 / s^2)`` over the distances r between map and flow (Geman-McClure), by iteratively reweighted least
-    squares with a falling scale s. A prior prefers maps that turn and shift, since two images of one scene seldom differ
-    in scale or by shear: a ridge pulls the linear part towards the nearest rotation, robustly too, so that an image that
-    is clearly larger or smaller is left so.
+    squares with a falling scale s. A prior prefers maps that turn and shift, since two images of one scene seldom
+    differ in scale or by shear: a ridge pulls the linear part towards the nearest rotation, robustly too, so that an
+    image that is clearly larger or smaller is left so.
     """
     longer = max(flow.shape[-2:])
     points, vectors, counts = (_thinned(field) for field in (_terms(flow), flow, weight.float()))
