@@ -32,4 +32,4 @@ def test_the_fusion_of_a_real_pair_keeps_both_images(pipeline, pair):
     fused = pipeline.fuse(pair.ir[None], pair.vi[None])[0]
     images = (gray_levels(image) for image in (pair.ir, pair.vi, fused))
     scores = fusion_metrics(*images, ("MI", "VIF", "Qabf", "Nabf"))
-    assert scores["MI"] > 6.4 and scores["VIF"] > 0.96 and scores["Qabf"] > 0.79 and scores["Nabf"] < 0.011
+    assert scores["MI"] > 6.3 and scores["VIF"] > 0.92 and scores["Qabf"] > 0.78 and scores["Nabf"] < 0.0095
