@@ -26,6 +26,8 @@ _NEAR_STARTS, _HYPOTHESES, _FINALISTS = 4, 8, 3
 _MARGIN = 0.15  # of VI's longer side: IR that is resampled beyond the hypothesis
 _FINEST_ITERATIONS = 3  # of the fit, which starts within a pixel
 _CERTAIN = 0.99  # confidence at which the other finalists are not looked at
+# The network's map agrees with a fit if they differ by less than this share of the longer side, on average over VI.
+_AGREEING = 0.01
 FLAT = 2e-3  # a standard deviation (of full range) below which a frame is constant
 
 
@@ -33,7 +35,7 @@ FLAT = 2e-3  # a standard deviation (of full range) below which a frame is const
 class Candidate:
     """Hold a ``hypothesis`` ``(3, 3)`` from VI's points to IR's, the ``fitted`` residual map ``(3, 3)`` applied before
     it, the ``prior`` of that fit, the ``margin`` of IR around VI available to it, the ``source`` and the evidence for
-    the composed map.
+    the composed map; and the network's map, if it is ``agreeing``: the mean of both is a better answer than either.
     """
 
     hypothesis: Tensor
@@ -42,6 +44,7 @@ class Candidate:
     margin: float
     source: str
     evidence: Evidence
+    agreeing: Tensor | None = None
 
     @property
     def accepted(self) -> bool:
@@ -60,7 +63,8 @@ class Registrar:
     relative to VI's in ``scale``, and rotations up to ``rotation`` degrees; "auto" is narrow, then wide if the narrow
     candidate is not accepted or the sizes differ. ``network(ir, vi)`` gives a flow ``(1, 2, H, W)`` from gray images
     ``(1, 1, H, W)`` of one size, at most 320 px long; for files of one size, its affine part is one more start of the
-    narrow fit. The better of both fits is taken, or the other if only that is accepted. ``elastic``: whether a smooth
+    narrow fit. The better of both fits is taken, or the other if only that is accepted; where the network's own map
+    agrees with it, the answer is the mean of the two. ``elastic``: whether a smooth
     displacement refines an accepted map.
 
     Raises ValueError for an unknown search or an empty range.
@@ -130,8 +134,12 @@ class Registrar:
         maps, value = fit(align(ir, vi, identity[None], _SIDES[1]), torch.stack([*starts.values()]), SAME_FRAME)
         candidates = []
         for i in value.argsort(descending=True):
-            evidence = weigh(ir, vi, maps[i])
-            candidates.append(Candidate(identity, maps[i], SAME_FRAME, 0.0, list(starts)[i], evidence))
+            evidence, source, agreeing = weigh(ir, vi, maps[i]), list(starts)[i], starts.get("network")
+            if agreeing is not None and _distance(maps[i], agreeing, small) < _AGREEING:
+                source = "both"
+            else:
+                agreeing = None
+            candidates.append(Candidate(identity, maps[i], SAME_FRAME, 0.0, source, evidence, agreeing))
             if candidates[-1].accepted:
                 break
         return candidates
@@ -167,6 +175,8 @@ def _refine(candidate: Candidate, ir: Picture, vi: Picture, elastic: bool) -> tu
     """
     level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, candidate.margin)
     fitted = fit(level, candidate.fitted[None], candidate.prior, _FINEST_ITERATIONS)[0][0]
+    if candidate.agreeing is not None:
+        fitted = (fitted + candidate.agreeing) / 2
     map_ = candidate.hypothesis @ fitted
     if not elastic:
         return map_, None
@@ -175,6 +185,12 @@ def _refine(candidate: Candidate, ir: Picture, vi: Picture, elastic: bool) -> tu
     points = cells.flatten(1) / level.frame.scale.flatten(2)[0]
     moved = torch.linalg.inv(fitted[:2, :2]) @ points
     return map_, (moved * max(vi.full) / 2).view_as(cells).float().cpu()
+
+
+def _distance(first: Tensor, second: Tensor, vi: Picture) -> float:
+    """Return the mean distance between two maps ``(3, 3)`` of VI's points, as a share of the longer side."""
+    here, there = (vi.frame.pixels(map_[None]) for map_ in (first, second))
+    return float((here - there).norm(dim=1).mean()) / max(vi.size)
 
 
 def _identity(vi: Picture) -> Tensor:

@@ -25,6 +25,7 @@ _SOURCES = {
     "narrow": "both cameras see nearly the same frame",
     "wide": "found among other fields of view and rotations",
     "network": "from the network's answer",
+    "both": "from the network's answer and the search's, which agree",
     "rig": "your points, as they are",
     "rig, refined": "your points, refined",
 }

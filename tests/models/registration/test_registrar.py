@@ -149,17 +149,32 @@ def test_frames_alike_need_no_wide_search():
     assert (transform.map_vi2ir() - pixel_grid(*vi.shape[-2:], vi)[0]).norm(dim=0).max() < 0.1
 
 
-def test_a_network_gives_a_start():
+def off_by(pixels):
+    """A pair, its true map, and a network whose answer is off to the right by ``pixels``."""
     vi = scene(7)
     ir, true = camera(vi, 1.0, 5.0, VI, (30.0, 10.0))
     grid = pixel_grid(VI[1], VI[0], vi)
 
     def network(ir, vi):
         points = transform_points(true[None], grid.flatten(2).mT.double())
-        return points.mT.reshape(grid.shape) - grid
+        return points.mT.reshape(grid.shape) - grid + torch.tensor([pixels, 0.0]).view(1, 2, 1, 1)
 
+    return ir, vi, true, network
+
+
+def test_a_network_gives_a_start():
+    ir, vi, true, network = off_by(2.0)
     transform = Registrar(search="narrow", network=network)(ir, vi)
     assert transform.source == "network" and error(transform, true) < 0.5
+
+
+def test_the_answer_is_the_mean_where_the_network_agrees():
+    ir, vi, true, network = off_by(0.8)
+    alone = Registrar(search="narrow", network=off_by(2.0)[3], elastic=False)(ir, vi)
+    mean = Registrar(search="narrow", network=network, elastic=False)(ir, vi)
+    assert mean.source == "both"
+    shift = (mean.map_vi2ir() - alone.map_vi2ir()).mean(dim=(1, 2))
+    assert shift[0] == pytest.approx(0.4, abs=0.1) and shift[1] == pytest.approx(0, abs=0.1)
 
 
 def test_a_network_that_is_wrong_loses():
