@@ -82,7 +82,8 @@ def download(url: str, part: Path) -> None:
         if have and isinstance(error, urllib.error.HTTPError) and error.code == 416:  # the range is empty
             part.unlink()
             return download(url, part)
-        raise UserError(f"{url}: {error}; {hint}") from error
+        reason = error.reason if type(error) is urllib.error.URLError else error  # its text wraps the reason in <>
+        raise UserError(f"{url}: {reason}; {hint}") from error
 
 
 def clone(url: str, part: Path) -> None:
