@@ -47,7 +47,7 @@ def affine_part(flow: Tensor, weight: Tensor) -> Tensor:
     longer = max(flow.shape[-2:])
     points, vectors, counts = (_thinned(field) for field in (_terms(flow), flow, weight.float()))
     linear = torch.diag((torch.arange(3, device=flow.device) > 0).float())
-    robust, matrix = counts, points.new_zeros(len(flow), 2, 3)
+    robust, matrix = counts, points.new_zeros(flow.shape[0], 2, 3)  # len() would fix the batch of an export
     for scale, prior in _ITERATIONS:
         weighted = robust * points
         strength, rotation = _turned(matrix, longer)

@@ -42,7 +42,7 @@ def small():
     """A smaller matcher and fewer rounds, since an export takes as long as its graph has operations."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MATCHERS, "OneScale", OneScale)
-        patch.setattr(consensus, "_SCALES", (30.0, 3.0))
+        patch.setattr(consensus, "_ITERATIONS", ((30.0, 0.0), (3.0, 0.1)))
         yield
 
 

@@ -44,7 +44,7 @@ def data(tmp_path_factory):
     "stage, batch, steps, terms",
     [
         ("R", 2, 12, ["epe_register", "epe_deform"]),
-        ("RF", 1, 12, ["photometric", "epe_register", "epe_deform", "gradient", "intensity"]),
+        ("RF", 1, 12, ["photometric", "epe_register", "epe_deform", "gradient"]),
         ("F", 1, 28, ["gradient", "ssim", "selection"]),
         ("FS", 1, 24, ["gradient", "ssim"]),
         ("SEG", 2, 6, ["cross_entropy", "lovasz"]),
