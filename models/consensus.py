@@ -1,9 +1,14 @@
 """The affine map that most of a flow agrees on: what a matcher finds in many places at once, it finds well."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
+from models.forms import has_forms
 from models.warping import pixel_grid
+
+State = tuple[Tensor, Tensor]  # robust weights (B, 1, N), and map (B, 2, 3) in units of half the longer side
 
 _SPACING = 8  # the fit uses every 8th pixel along each axis
 _RIDGE = 1e-6  # keeps the fit defined where no vector counts
@@ -44,20 +49,31 @@ def affine_part(flow: Tensor, weight: Tensor) -> Tensor:
     differ in scale or by shear: a ridge pulls the linear part towards the nearest rotation, robustly too, so that an
     image that is clearly larger or smaller is left so.
     """
-    longer = max(flow.shape[-2:])
-    points, vectors, counts = (_thinned(field) for field in (_terms(flow), flow, weight.float()))
+    half = max(flow.shape[-2:]) / 2
+    points, vectors, counts = (_thinned(field) for field in (_terms(flow), flow / half, weight.float()))
     linear = torch.diag((torch.arange(3, device=flow.device) > 0).float())
-    robust, matrix = counts, points.new_zeros(flow.shape[0], 2, 3)  # len() would fix the batch of an export
-    for scale, prior in _ITERATIONS:
+
+    def step(state: State, scale: float | Tensor, prior: float | Tensor) -> State:
+        robust, matrix = state
         weighted = robust * points
-        strength, rotation = _turned(matrix, longer)
+        strength, rotation = _turned(matrix)
         strength = prior * strength * counts.sum(dim=2, keepdim=True)
         normal = weighted @ points.mT + strength * linear
         moments = vectors @ weighted.mT + strength * rotation
         matrix = _solve(normal, moments)
         error = (matrix @ points - vectors).square().sum(dim=1, keepdim=True)
-        robust = counts * _robust_weight(error, scale * longer / 640)
-    return matrix
+        return counts * _robust_weight(error, scale / 320), matrix
+
+    # len(flow) would fix the batch of an export.
+    return half * iterate(step, (counts, points.new_zeros(flow.shape[0], 2, 3)), _ITERATIONS)[1]
+
+
+@has_forms
+def iterate(step: Callable[..., State], state: State, settings: Sequence[tuple[float, float]]) -> State:
+    """Apply ``step(state, *setting)`` to the ``state`` for each of the ``settings``, one after the other."""
+    for setting in settings:
+        state = step(state, *setting)
+    return state
 
 
 def _terms(flow: Tensor) -> Tensor:
@@ -73,19 +89,19 @@ def _thinned(field: Tensor) -> Tensor:
     return field[:, :, _SPACING // 2 :: _SPACING, _SPACING // 2 :: _SPACING].flatten(2)
 
 
-def _robust_weight(squared: Tensor, scale: float) -> Tensor:
+def _robust_weight(squared: Tensor, scale: float | Tensor) -> Tensor:
     return (1 + squared / scale**2) ** -2
 
 
-def _turned(matrix: Tensor, longer: int) -> tuple[Tensor, Tensor]:
+def _turned(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return how nearly ``matrix`` ``(B, 2, 3)`` is a rotation, ``(B, 1, 1)`` in (0, 1], and the nearest rotation."""
-    xx, xy, yx, yy = (matrix[:, :, 1:] * (2 / longer)).flatten(1).unbind(dim=1)  # of the displacement, per pixel
+    xx, xy, yx, yy = matrix[:, :, 1:].flatten(1).unbind(dim=1)  # of the displacement
     cos, sin = 2 + xx + yy, yx - xy
     length = (cos.square() + sin.square()).sqrt()
     cos, sin = cos / length - 1, sin / length
     squared = (xx - cos).square() + (xy + sin).square() + (yx - sin).square() + (yy - cos).square()
     zero = torch.zeros_like(cos)
-    rotation = torch.stack((zero, cos, -sin, zero, sin, cos), dim=1).unflatten(1, (2, 3)) * (longer / 2)
+    rotation = torch.stack((zero, cos, -sin, zero, sin, cos), dim=1).unflatten(1, (2, 3))
     return _robust_weight(squared, _TOLERANCE).view(-1, 1, 1), rotation
 
 

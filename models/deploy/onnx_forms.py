@@ -4,7 +4,7 @@ The networks' own implementations are fast in PyTorch through custom gradients, 
 per column. ONNX has none of these, or only with the size fixed in the graph.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -70,4 +70,15 @@ def cost_volume(src: Tensor, tgt: Tensor, correlation: str, dilation: int, sigma
     return torch.stack(costs, dim=2).flatten(1, 2)
 
 
-FORMS: dict[str, Callable] = {"scan": scan, "blur": blur, "cost_volume": cost_volume}
+def iterate(step: Callable, state: tuple[Tensor, Tensor], settings: Sequence[tuple[float, float]]) -> tuple:
+    """Apply ``step`` as :func:`models.consensus.iterate`, by an ONNX loop in place of as many copies of the graph."""
+
+    def body(state: tuple[Tensor, Tensor], setting: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        state = step(state, *setting.unbind())
+        return state, setting.clone()  # the results of the rounds are not needed, but a loop has some
+
+    first = tuple(part.clone() for part in state)  # the step may also read what it starts from
+    return scan_lines(body, first, torch.tensor(settings), dim=0)[0]
+
+
+FORMS: dict[str, Callable] = {"scan": scan, "blur": blur, "cost_volume": cost_volume, "iterate": iterate}
