@@ -5,11 +5,10 @@ from torch import Tensor
 
 from models.registration.decision import weigh
 from models.registration.descriptors import Picture
-from models.registration.registrar import FLAT
+from models.registration.registrar import FINEST_SIDE, FLAT, LARGEST_IR
 from models.registration.transform import Transform, points_matrix
 from utils.colour import luminance
 
-_LARGEST_IR, _LARGEST_VI = 1600, 640  # longer sides in pixels
 _WORDS = {
     "correlation": "edges and outlines of the two images hardly agree",
     "lead": "another position fits about as well",
@@ -23,8 +22,8 @@ def why_refused(ir: Tensor, vi: Tensor, transform: Transform) -> str:
     """Name what is weakest in the evidence for ``transform`` between ``ir`` ``(1, 1 or 3, h, w)`` and ``vi``
     ``(1, 1 or 3, H, W)`` in [0, 1], on the CPU; the images are of the sizes of its files.
     """
-    ir_picture = Picture.of(luminance(ir)).shrink(_LARGEST_IR)
-    vi_picture = Picture.of(luminance(vi)).shrink(_LARGEST_VI)
+    ir_picture = Picture.of(luminance(ir)).shrink(LARGEST_IR)
+    vi_picture = Picture.of(luminance(vi)).shrink(FINEST_SIDE)
     for name, picture in (("IR", ir_picture), ("VI", vi_picture)):
         if float(picture.gray.std()) < FLAT:
             return f"{name} is nearly constant, there is nothing to compare"

@@ -19,8 +19,8 @@ from utils.colour import luminance
 
 SEARCHES = ("auto", "narrow", "wide")
 SCALE, ROTATION = (0.4, 2.5), 12.0  # the range of the wide search: IR's field of view over VI's, and degrees
-_SIDES, _FINEST_SIDE = (160, 320), 640  # longer sides of the levels in pixels, coarse to fine
-_LARGEST_IR = 1600  # IR's longer side in pixels, as a field of view 2.5 times VI's needs at the finest level
+SIDES, FINEST_SIDE = (160, 320), 640  # longer sides of the levels in pixels, coarse to fine
+LARGEST_IR = 1600  # IR's longer side in pixels, as a field of view 2.5 times VI's needs at the finest level
 _NEAR_TRANSLATION, _NEAR_ROTATION = 0.08, 12.0  # of the longer side, and in degrees: range of the narrow search
 _NEAR_STARTS, _HYPOTHESES, _FINALISTS = 4, 8, 3
 _MARGIN = 0.15  # of VI's longer side: IR that is resampled beyond the hypothesis
@@ -108,8 +108,8 @@ class Registrar:
     @torch.no_grad()
     def decide(self, ir: Tensor, vi: Tensor) -> tuple[Candidate | None, Picture, Picture]:
         """Return the best candidate, None where an image is constant, and the pictures that it was fitted to."""
-        ir_picture = Picture.of(luminance(ir)).shrink(_LARGEST_IR)
-        vi_picture = Picture.of(luminance(vi)).shrink(_FINEST_SIDE)
+        ir_picture = Picture.of(luminance(ir)).shrink(LARGEST_IR)
+        vi_picture = Picture.of(luminance(vi)).shrink(FINEST_SIDE)
         if min(float(picture.gray.std()) for picture in (ir_picture, vi_picture)) < FLAT:
             return None, ir_picture, vi_picture
         candidates: list[Candidate] = []
@@ -124,14 +124,14 @@ class Registrar:
 
     def _narrow(self, ir: Picture, vi: Picture) -> list[Candidate]:
         identity = _identity(vi)
-        coarse = align(ir, vi, identity[None], _SIDES[0])
+        coarse = align(ir, vi, identity[None], SIDES[0])
         starts = search_near(coarse, _NEAR_ROTATION, _NEAR_TRANSLATION, SAME_FRAME)[:_NEAR_STARTS]
         maps, value = fit(coarse, starts, SAME_FRAME)
         starts = {"narrow": maps[value.argmax()]}
-        small = vi.shrink(_SIDES[1])
+        small = vi.shrink(SIDES[1])
         if self.network is not None and ir.full == vi.full and min(small.size) >= SMALLEST_SIDE:
-            starts["network"] = self._network_map(ir.shrink(_SIDES[1]), small)
-        maps, value = fit(align(ir, vi, identity[None], _SIDES[1]), torch.stack([*starts.values()]), SAME_FRAME)
+            starts["network"] = self._network_map(ir.shrink(SIDES[1]), small)
+        maps, value = fit(align(ir, vi, identity[None], SIDES[1]), torch.stack([*starts.values()]), SAME_FRAME)
         candidates = []
         for i in value.argsort(descending=True):
             evidence, source, agreeing = weigh(ir, vi, maps[i]), list(starts)[i], starts.get("network")
@@ -154,13 +154,13 @@ class Registrar:
     def _wide(self, ir: Picture, vi: Picture) -> list[Candidate]:
         hypotheses = search(ir, vi, self.scale, self.rotation, _HYPOTHESES).maps
         start = torch.eye(3, device=hypotheses.device).expand_as(hypotheses)
-        maps, value = fit(align(ir, vi, hypotheses, _SIDES[0], _MARGIN), start, HYPOTHESIS)
+        maps, value = fit(align(ir, vi, hypotheses, SIDES[0], _MARGIN), start, HYPOTHESIS)
         order = value.argsort(descending=True)
         hypotheses, maps = hypotheses[order], maps[order]
         candidates = []
         # Several hypotheses often lead to one map.
         for i in distinct(hypotheses @ maps, vi.frame.corners(), _FINALISTS):
-            level = align(ir, vi, hypotheses[i][None], _SIDES[1], _MARGIN)
+            level = align(ir, vi, hypotheses[i][None], SIDES[1], _MARGIN)
             fitted = fit(level, maps[i][None], FINER_HYPOTHESIS)[0][0]
             evidence = weigh(ir, vi, hypotheses[i] @ fitted)
             candidates.append(Candidate(hypotheses[i], fitted, FINER_HYPOTHESIS, _MARGIN, "wide", evidence))
@@ -173,7 +173,7 @@ def _refine(candidate: Candidate, ir: Picture, vi: Picture, elastic: bool) -> tu
     """Fit the candidate at the finest level: its map ``(3, 3)`` between points and, if ``elastic``, the displacement
     ``(2, rows, columns)``, in pixels of the VI file, applied before the map.
     """
-    level = align(ir, vi, candidate.hypothesis[None], _FINEST_SIDE, candidate.margin)
+    level = align(ir, vi, candidate.hypothesis[None], FINEST_SIDE, candidate.margin)
     fitted = fit(level, candidate.fitted[None], candidate.prior, _FINEST_ITERATIONS)[0][0]
     if candidate.agreeing is not None:
         fitted = (fitted + candidate.agreeing) / 2

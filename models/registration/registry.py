@@ -89,7 +89,7 @@ def _auto(network: Register, **search) -> Register:
 
 # A registrar of your own is one more line here.
 REGISTRARS: dict[str, Entry] = {
-    "auto": Entry(_auto, True, "structural, and the network as one more start of its fit", True),
+    "auto": Entry(_auto, True, "structural and the network: the mean of both where they agree, else the better", True),
     "matcher": Entry(lambda network, **search: partial(by_network, network), True, "the network alone"),
     "structural": Entry(
         lambda network, **search: partial(by_decision, Registrar(**search)),

@@ -17,13 +17,12 @@ from models.registration.averaging import anchors, distance, robust_mean
 from models.registration.decision import LIMIT, weigh
 from models.registration.descriptors import Comparison, Level, Picture
 from models.registration.elastic import elastic_cells
+from models.registration.registrar import FINEST_SIDE, LARGEST_IR, SIDES
 from models.registration.transform import Transform, points_matrix
 from models.warping import content_mask
 from utils.colour import luminance
 
 JOINT = 48  # pairs at most that are refined together, as memory grows with them: 25 MB each
-_SIDES, _FINEST_SIDE = (160, 320), 640  # longer sides of the levels in pixels, coarse to fine
-_LARGEST_IR = 1600  # IR's longer side in pixels
 _MARGIN = 0.05  # of VI's longer side: IR that is resampled beyond the frame, for the fit
 _AGREES = 10 / 640  # of VI's width: a pair whose own transform is nearer agrees with the rig
 # What a pair's map differs from its rig's by, as parallax and a mount that gives way move things by a few pixels: five
@@ -69,7 +68,7 @@ def refine(
     pictures = [_pictures(ir, vi) for ir, vi in pairs]
 
     def level(map_: Tensor) -> Any:
-        return JointLevel([align(ir, vi, map_[None], _SIDES[1], _MARGIN) for ir, vi in pictures], weights)
+        return JointLevel([align(ir, vi, map_[None], SIDES[1], _MARGIN) for ir, vi in pictures], weights)
 
     residual, _ = fit(level(start), torch.eye(3)[None], FINER_HYPOTHESIS)
     fitted = start @ residual[0]
@@ -150,14 +149,14 @@ class RigRegistrar:
         A refused answer is the rig's own transform. Raises ValueError for images of other sizes than the rig's.
         """
         check_sizes(self.rig, ir, vi)
-        ir, vi = luminance(ir), Picture.of(luminance(vi)).shrink(_FINEST_SIDE)
+        ir, vi = luminance(ir), Picture.of(luminance(vi)).shrink(FINEST_SIDE)
         warped, inside = self.rig.warp_ir(ir, "bilinear")
         content = (self.rig.warp_ir(content_mask(ir), "bilinear")[0] > 0.99).float()
-        near = Picture(warped, content * inside, (warped.shape[-2], warped.shape[-1])).shrink(_FINEST_SIDE)
+        near = Picture(warped, content * inside, (warped.shape[-2], warped.shape[-1])).shrink(FINEST_SIDE)
 
         identity = torch.eye(3, device=warped.device)
         maps = identity[None]
-        for side in _SIDES:
+        for side in SIDES:
             maps, _ = fit(align(near, vi, identity[None], side), maps, RIG)
         judged = [(weigh(near, vi, map_).confidence(), map_) for map_ in (identity, maps[0])]
         evidence, best = max(judged, key=lambda candidate: candidate[0])
@@ -166,7 +165,7 @@ class RigRegistrar:
             return replace(self.rig, accepted=False, confidence=confidence, source="rig")
         displacement = None
         if self.elastic:
-            level = align(near, vi, best[None], _FINEST_SIDE)
+            level = align(near, vi, best[None], FINEST_SIDE)
             displacement = _in_pixels(elastic_cells(level, level.frame.grid), level, self.rig.vi_size)
         points = points_matrix(self.rig.vi_size)
         matrix = torch.linalg.inv(points) @ best.double().cpu() @ points
@@ -185,7 +184,7 @@ def check_sizes(transform: Transform, ir: Tensor, vi: Tensor) -> None:
 
 def _pictures(ir: Tensor, vi: Tensor) -> tuple[Picture, Picture]:
     """Reduce a pair to what the levels of :func:`refine` need."""
-    ir, vi = Picture.of(luminance(ir)).shrink(_LARGEST_IR), Picture.of(luminance(vi)).shrink(_SIDES[1])
+    ir, vi = Picture.of(luminance(ir)).shrink(LARGEST_IR), Picture.of(luminance(vi)).shrink(SIDES[1])
     return ir, vi
 
 
