@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datasets.augment import other_modality, photometric
-from datasets.deformation import Deformation, Ranges, apply_affine, apply_linear, random_deformation
+from datasets.deformation import REGISTERED, Deformation, Ranges, apply_affine, apply_linear, random_deformation
 from datasets.packed import LEVELS, PackedImages
 from datasets.paired import Pair
 from datasets.training_sets import Data, held_out, open_ir_set, open_set
@@ -284,9 +284,10 @@ class CropSampler:
     def aligned(self, size: int) -> tuple[Batch, Tensor]:
         """Draw ``size`` aligned crops of ``config.sets`` for stages F, FS and SEG; return the batch and the indices.
 
-        The batch holds ``ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1] and, if labels were read,
-        ``label`` ``(B, c, c)`` int64. At scale and zoom 1 crops are aligned to whole pixels, so that interpolation does
-        not blur.
+        The batch holds ``ir`` and ``target_ir`` ``(B, 1, c, c)`` and ``vi`` ``(B, 3, c, c)`` in [0, 1] and, if labels
+        were read, ``label`` ``(B, c, c)`` int64. At scale and zoom 1 crops are aligned to whole pixels, so that
+        interpolation does not blur. ``ir`` is ``target_ir`` but in the share ``config.registered``, where it is out of
+        line and interpolated as after a registration.
         """
         index = self._pick(size, len(self.config.sets))
         window = self._draw_windows(self.whole[index], self._draw_turns(size), torch.ones(size, device=self.device))
@@ -294,7 +295,13 @@ class CropSampler:
             window.matrix[:, :, 2].round_()
         points = window.positions(self._grid(size))
         crops = self._sample(index, window, points)
-        batch = {"ir": crops[:, :1], "vi": crops[:, 1:]}
+        ir = crops[:, :1]
+        batch = {"ir": ir, "target_ir": ir, "vi": crops[:, 1:]}
+        if self.config.registered:
+            chosen = self._uniform(size) < self.config.registered
+            left = random_deformation(size, self.frame, REGISTERED, self.generator, self.whole[index].flip(1))
+            registered = self._sample(index, window, points + left.displacement(points))[:, :1]
+            batch["ir"] = torch.where(chosen.view(-1, 1, 1, 1), registered, ir)
         if self.labels:
             largest = torch.zeros_like(index)
             positions = self.images.positions(index, largest, window.sizes, points)

@@ -49,6 +49,9 @@ TEST = Ranges(rotation=7.0, translation=0.025, elastic=1.2)
 # Beyond what a test set has, for a matcher that catches more: 15 degrees at 640 px, shifts to a tenth of the image.
 WIDE = Ranges(rotation=15 * 500 / 640, translation=0.1, shear=0.03, scale=1.18)
 
+# What is left after a registration: about 2 px at 640 px.
+REGISTERED = Ranges(rotation=0.3, translation=0.003, shear=0.005, elastic=0.6)
+
 
 class Deformation:
     """A batch of deformations of images of at most ``size`` (height, width); see the module's docstring.

@@ -41,6 +41,7 @@ class Data:
     band: float = setting(0.33, SHARE)  # share of samples placed without regard to the warped image's black band
     residual: float = setting(0.0, SHARE)  # share of nearly registered samples, as in the matcher's second pass
     wide: float = setting(0.0, SHARE)  # share of samples with the ranges WIDE of datasets/deformation.py
+    registered: float = setting(0.0, SHARE)  # stages F and FS: share of crops whose IR is off as after a registration
     other_modality: float = setting(0.0, SHARE)  # share of pairs of which one image is made up from the other
     quarter_turns: bool = False
     rotation: float = 10.0  # for this and the next three see Ranges in datasets/deformation.py

@@ -1,6 +1,7 @@
 """Losses on the fused luminance: gradient, SSIM, intensity, consistency (paper, Sec. III-D); selection, detail (ours).
 
-Images are ``(B, 1, H, W)`` in [0, 1]; ``mask`` ``(B, 1, H, W)`` is 1 where the sources have content. A pixel counts
+Images are ``(B, 1, H, W)`` in [0, 1]; ``selected`` is the :func:`losses.target.target`; ``mask`` ``(B, 1, H, W)`` is 1
+where the sources have content. A pixel counts
 only if the term's whole window is inside the mask, so that the black outside a warped image does not act as an edge.
 """
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losses.basics import erode, masked_mean
-from losses.target import sobel, target
+from losses.target import sobel
 from models.layers import blur, gaussian_kernel
 
 _SSIM_WINDOW = (11, 1.5)  # taps, sigma in pixels
@@ -34,19 +35,18 @@ def intensity(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((fused - torch.maximum(ir, vi)).abs(), mask)
 
 
-def selection(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Average ``| fused - selected |``, selected the :func:`losses.target.target`; ours, not in the paper."""
-    return masked_mean((fused - target(ir, vi, mask)).abs(), mask)
+def selection(fused: Tensor, selected: Tensor, mask: Tensor) -> Tensor:
+    """Average ``| fused - selected |``; ours, not in the paper."""
+    return masked_mean((fused - selected).abs(), mask)
 
 
-def detail(fused: Tensor, ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
+def detail(fused: Tensor, selected: Tensor, mask: Tensor) -> Tensor:
     """Average ``| grad (fused - selected) | / (c + 0.01)``, c the local average of ``| grad selected |``; ours.
 
     The gradient is the difference from the next pixel; c is averaged by a Gaussian of sigma 1.5. Because of the
     division, faint texture counts as much as strong texture, as it does in FMI, VIF and Qabf: in dark regions, errors
     of one gray level spoil these metrics but hardly change :func:`selection`.
     """
-    selected = target(ir, vi, mask)
     contrast = _differences(selected).abs().mean(dim=1, keepdim=True)
     contrast = _blur(contrast, _CONTRAST_WINDOW)
     inside = erode(mask, _CONTRAST_WINDOW[0] // 2 + 1)[..., :-1, :-1]

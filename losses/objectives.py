@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from losses import flow, fusion, photometric, segmentation
+from losses.target import target
 from utils.errors import UserError
 
 
@@ -91,6 +92,10 @@ FUSION_TERMS = {
     "gradient": Term(0.6, fusion.gradient),
     "ssim": Term(0.3, fusion.ssim),
     "intensity": Term(0.1, fusion.intensity),
+}
+
+# Likewise, but functions of (fused, selected, mask), selected the target of losses/target.py.
+TARGET_TERMS = {
     "selection": Term(0.0, fusion.selection),  # ours: in each region, the intensities of the more informative source
     "detail": Term(0.0, fusion.detail),  # ours: the texture of that source, relative to its local contrast
 }
@@ -113,7 +118,7 @@ def loss_weights(**changes: float) -> Weights:
 
     Raises ValueError for an unknown name.
     """
-    others = FUSION_TERMS | COUNTERPART_TERMS | SEMANTIC_TERMS | SEGMENTER_TERMS
+    others = FUSION_TERMS | TARGET_TERMS | COUNTERPART_TERMS | SEMANTIC_TERMS | SEGMENTER_TERMS
     weights = {name: term.weight for name, term in MATCHING_TERMS.items()} | {"fusion": FUSION_WEIGHT}
     weights |= {name: term.weight for name, term in others.items()}
     unknown = changes.keys() - weights.keys()
@@ -147,7 +152,7 @@ def rf_objective(result: dict, batch: dict[str, Tensor], weights: Weights) -> di
         | _weighted_fusion(result, weights)
         | _weighted(COUNTERPART_TERMS, weights, result)
     )
-    return _with_total(terms, [*MATCHING_TERMS, *FUSION_TERMS, *COUNTERPART_TERMS])
+    return _with_total(terms, [*MATCHING_TERMS, *FUSION_TERMS, *TARGET_TERMS, *COUNTERPART_TERMS])
 
 
 def f_objective(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
@@ -155,7 +160,7 @@ def f_objective(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor
 
     ``result`` holds ``fused``, ``fused_ir``, ``fused_vi`` and ``fused_valid`` as above.
     """
-    return _with_total(_weighted_fusion(result, weights), FUSION_TERMS)
+    return _with_total(_weighted_fusion(result, weights), [*FUSION_TERMS, *TARGET_TERMS])
 
 
 def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> dict[str, Tensor]:
@@ -166,7 +171,7 @@ def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> 
     The semantic loss is Lovasz-softmax on the main output and 0.25 of it on the auxiliary one (paper, Sec. III-D).
     """
     terms = _weighted_fusion(result, weights) | _weighted(SEMANTIC_TERMS, weights, result, label)
-    return _with_total(terms, [*FUSION_TERMS, *SEMANTIC_TERMS])
+    return _with_total(terms, [*FUSION_TERMS, *TARGET_TERMS, *SEMANTIC_TERMS])
 
 
 def seg_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> dict[str, Tensor]:
@@ -184,9 +189,12 @@ def _weighted(terms: dict[str, Term], weights: Weights, *inputs) -> dict[str, Te
 def _weighted_fusion(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
     if not weights["fusion"]:
         return {}
-    sources = [result[key] for key in ("fused", "fused_ir", "fused_vi", "fused_valid")]
-    scaled = {name: weights["fusion"] * weights[name] for name in FUSION_TERMS}
-    return _weighted(FUSION_TERMS, scaled, *sources)
+    fused, ir, vi, mask = (result[key] for key in ("fused", "fused_ir", "fused_vi", "fused_valid"))
+    scaled = {name: weights["fusion"] * weights[name] for name in [*FUSION_TERMS, *TARGET_TERMS]}
+    terms = _weighted(FUSION_TERMS, scaled, fused, ir, vi, mask)
+    if any(scaled[name] for name in TARGET_TERMS):
+        terms |= _weighted(TARGET_TERMS, scaled, fused, target(ir, vi, mask), mask)
+    return terms
 
 
 def _with_total(terms: dict[str, Tensor], possible: Iterable[str]) -> dict[str, Tensor]:

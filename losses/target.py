@@ -42,23 +42,23 @@ def target(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     ``sigmoid(6 (log((E_ir + 0.1) / (E_vi + 0.1)) - 1))``, with E the edge strength (Sobel) averaged by a Gaussian of
     sigma 4, and 0 where VI is saturated.
     """
-    edges_ir, edges_vi = _edges(ir, vi, mask)
+    edges_ir, edges_vi = edges = _edges(ir, vi, mask)
     lead = ((edges_ir + _TEXTURE_FLOOR) / (edges_vi + _TEXTURE_FLOOR)).log() - 1
     exposed = torch.sigmoid((_SATURATED - _average(vi, mask, _EDGES)) / _SATURATED_WIDTH)
     share = torch.sigmoid(_TEXTURE_SLOPE * lead) * exposed
     texture_ir, texture_vi = (image - _average(image, mask, _TEXTURE) for image in (ir, vi))
     background = vi + share * (texture_ir.clamp(-_LARGEST, _LARGEST) - texture_vi)
-    return torch.lerp(background, ir, infrared_share(ir, vi, mask)).clamp(0, 1)
+    return torch.lerp(background, ir, infrared_share(ir, vi, mask, edges)).clamp(0, 1)
 
 
-def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
+def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor, edges: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Compute the weight of IR in the target, ``(B, 1, H, W)`` in [0, 1]: where it is salient, or VI is dark.
 
     Salient is ``s sigmoid(40 (D + 0.1))`` with the :func:`salience` s and D the difference IR - VI, averaged by a
     Gaussian of sigma 2. Where VI is dark, the weight is ``sigmoid(3 log(E_ir / E_vi) + 40 (D - 0.1))``, E as in
-    :func:`target`: IR that is brighter, or shows more.
+    :func:`target`: IR that is brighter, or shows more. ``edges`` are these E, if they are at hand.
     """
-    edges_ir, edges_vi = (edges + _EDGES_FLOOR for edges in _edges(ir, vi, mask))
+    edges_ir, edges_vi = (strength + _EDGES_FLOOR for strength in edges or _edges(ir, vi, mask))
     difference = _average(ir - vi, mask, _BRIGHTNESS)
     salient = salience(ir, mask) * torch.sigmoid(_BRIGHTNESS_SLOPE * (difference + _BELOW_VI))
     dark = torch.sigmoid((_DARK - _average(vi, mask, _EDGES)) / _DARK_WIDTH)

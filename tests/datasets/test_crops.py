@@ -229,6 +229,19 @@ def test_aligned_crops_hold_pixels_of_the_images(root):
     assert (pixels - pixels.round()).abs().max() < 1e-3
 
 
+def test_a_share_of_the_aligned_crops_is_out_of_line_as_after_a_registration(root):
+    # IR of RAMP is x / 255, so that its change is the displacement along x.
+    draw = sampler(root, "RAMP", crop=24, zoom=(1.0, 1.0), registered=0.5)
+    batch, _ = draw.aligned(64)
+    displacement = 255 * (batch["ir"] - batch["target_ir"]).flatten(1)
+    moved = displacement.abs().amax(dim=1) > 0
+    assert 20 <= moved.sum() <= 44
+    assert 0.3 < displacement[moved].abs().mean() < 1.5 and displacement.abs().max() < 4
+    assert (255 * batch["target_ir"] - (255 * batch["target_ir"]).round()).abs().max() < 1e-3
+    aligned, _ = sampler(root, "RAMP", crop=24, zoom=(1.0, 1.0)).aligned(8)
+    assert torch.equal(aligned["ir"], aligned["target_ir"])
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.7])
 def test_sizes_may_differ_in_a_batch(root, scale):
     mixed = dict(seed=3, scale=scale, crop=30, zoom=(1.2, 2.5))

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from datasets.deformation import TEST, Deformation, Ranges, apply_affine, apply_linear, random_deformation
+from datasets.deformation import (
+    REGISTERED,
+    TEST,
+    Deformation,
+    Ranges,
+    apply_affine,
+    apply_linear,
+    random_deformation,
+)
 from models.warping import pixel_grid, valid_mask, warp
 
 WIDE = Ranges()
@@ -150,6 +158,12 @@ def test_mean_displacement_of_the_published_test_ranges():
         every_eighth = pixel_grid(*size, like=torch.zeros(1))[..., ::8, ::8].expand(32, -1, -1, -1)
         found = draw(batch=32, size=size, ranges=TEST).displacement(every_eighth).norm(dim=1).mean()
         assert found == pytest.approx(mean, rel=0.25)
+
+
+def test_mean_displacement_that_a_registration_leaves():
+    every_eighth = pixel_grid(480, 640, like=torch.zeros(1))[..., ::8, ::8].expand(32, -1, -1, -1)
+    found = draw(batch=32, size=(480, 640), ranges=REGISTERED).displacement(every_eighth).norm(dim=1).mean()
+    assert found == pytest.approx(2, abs=0.3)
 
 
 def test_the_inverse_undoes_the_warp_of_an_image():

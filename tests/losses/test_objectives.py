@@ -17,6 +17,7 @@ from losses.objectives import (
     rf_objective,
     seg_objective,
 )
+from losses.target import target
 from models.warping import resize_flow, warp
 from utils.errors import UserError
 
@@ -127,6 +128,14 @@ def test_a_term_of_your_own_is_one_registration(monkeypatch):
         assert terms["darkness"] == pytest.approx(10 * 0.25 * expected)
         assert terms["total"] == pytest.approx(sum(v.item() for name, v in terms.items() if name != "total"))
     assert "darkness" not in f_objective(made, loss_weights(darkness=0.0))
+
+
+def test_terms_on_the_target_get_that_of_the_sources():
+    made = result()
+    selected = target(made["fused_ir"], made["fused_vi"], made["fused_valid"])
+    terms = f_objective(made, loss_weights(**OURS))
+    for name, term in (("selection", fusion.selection), ("detail", fusion.detail)):
+        assert terms[name] == pytest.approx(10 * OURS[name] * term(made["fused"], selected, made["fused_valid"]).item())
 
 
 def test_unknown_terms_are_refused():

@@ -55,7 +55,7 @@ def superfusion(config: Config, device: torch.device) -> SuperFusion:
 
 
 def fuse_aligned(model: SuperFusion, batch: Batch) -> Batch:
-    """Fuse the luminances of an aligned batch; return the inputs of the fusion terms."""
-    ir, y = batch["ir"], luminance(batch["vi"])
-    fused = model.fusion(ir, y).float()
-    return {"fused": fused, "fused_ir": ir, "fused_vi": y, "fused_valid": torch.ones_like(y)}
+    """Fuse the luminances of an aligned batch; return the inputs of the fusion terms, with the IR that is in line."""
+    y = luminance(batch["vi"])
+    fused = model.fusion(batch["ir"], y).float()
+    return {"fused": fused, "fused_ir": batch["target_ir"], "fused_vi": y, "fused_valid": torch.ones_like(y)}

@@ -34,8 +34,12 @@ def f_stage(config: Config, device: torch.device, seed: int) -> Stage:
 
     @torch.inference_mode()
     def validate(model: SuperFusion) -> tuple[dict[str, float], dict[str, Tensor]]:
-        batches = ({"ir": luminance(pair.ir[None]).to(device), "vi": pair.vi[None].to(device)} for pair in pairs)
-        loss = statistics.fmean(float(f_step(model, batch, config)["total"]) for batch in batches)
+        losses = []
+        for pair in pairs:
+            ir = luminance(pair.ir[None]).to(device)
+            batch = {"ir": ir, "target_ir": ir, "vi": pair.vi[None].to(device)}
+            losses.append(float(f_step(model, batch, config)["total"]))
+        loss = statistics.fmean(losses)
         return {"fusion_loss": loss} | fusion_scores(model, pairs, device), fusion_sheets(model, pairs, device)
 
     return Stage(
