@@ -41,7 +41,7 @@ class FusionNet(nn.Module):
         seen = torch.cat((ir, surroundings(ir)), dim=1) if self.surroundings else ir
         f_ir, f_vi = self.encoder_ir(seen), self.encoder_vi(vi)
         attention = self.gsam(torch.cat((f_ir, f_vi), dim=1))
-        fused = attention * f_ir + (1 - attention) * f_vi
+        fused = torch.lerp(f_vi, f_ir, attention)
         return (self.decoder(fused) + 1) / 2
 
 

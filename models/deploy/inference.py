@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.forms import has_forms
 from models.layers import ConvBlock
 from models.results import Registration, check_pair
+from models.scan import backends_for
 from models.superfusion import SuperFusion, reduce
 from models.warping import resize_flow
 
@@ -30,7 +32,8 @@ class OptimizedSuperFusion(nn.Module):
     """A frozen copy of ``model`` on the same device, with the methods ``register`` and ``fuse``.
 
     Batch normalisation is folded into the convolutions, which run in channels_last memory and in ``precision``
-    ("float32", "bfloat16" or "float16"); flows, costs and images stay float32. ``compile`` applies torch.compile to the
+    ("float32", "bfloat16" or "float16"); flows, costs and images stay float32. On a CPU, the fusion network's float32
+    convolutions of many channels take their Winograd form. ``compile`` instead applies torch.compile to the
     convolutions, which takes about a minute at the first image and needs a C++ compiler on a CPU.
 
     ``max_side``, at least ``SMALLEST_TILE``, bounds the memory for large images: the flow is estimated on images
@@ -55,6 +58,11 @@ class OptimizedSuperFusion(nn.Module):
         for module in self.model.modules():
             if isinstance(module, ConvBlock):
                 _optimise(module)
+        if precision == "float32" and not compile:
+            # The matcher's images are smaller: it would be no faster.
+            for module in self.model.fusion.modules():
+                if isinstance(module, ConvBlock):
+                    module[0] = fastest(module[0])
         if compile:
             self.model.compile_convolutions()
 
@@ -88,6 +96,17 @@ class OptimizedSuperFusion(nn.Module):
 
     def _large(self, size: Sequence[int]) -> bool:
         return self.max_side is not None and max(size) > self.max_side
+
+
+@has_forms
+def fastest(convolution: nn.Conv2d) -> nn.Module:
+    """Return what computes a float32 ``convolution`` fastest on its device: itself, or its Winograd form."""
+    device = convolution.weight.device.type
+    if device != "cpu" or "numba" not in backends_for(device, torch.float32):
+        return convolution
+    from models.deploy.winograd import WinogradConv2d  # which needs numba
+
+    return WinogradConv2d(convolution) if WinogradConv2d.suits(convolution) else convolution
 
 
 def _optimise(block: ConvBlock) -> None:

@@ -1,48 +1,22 @@
 """The four-directional scan on the CPU, compiled by numba: one pass each for down and up, one for left and right.
 
-The state of a line stays in registers or in the L1 cache. The lines are divided among Python threads; numba's own
-threads are not used, since two Python threads must not enter them at once.
+The state of a line stays in registers or in the L1 cache. The lines are divided among threads.
 """
-
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, types
-from numba.core.caching import FunctionCache
+from numba import types
 from numba.extending import overload
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.compiled import compiled, run
 from models.scan.reference import DIRECTIONS
 
 _UP, _RIGHT, _DOWN, _LEFT = range(len(DIRECTIONS))
 
 # State values per block of columns in a vertical direction: 8 kB, a part of the L1 cache.
 _STATE = 2048
-
-
-class _Cache(FunctionCache):
-    """Compiled code that is kept for the next run; one that cannot be read or written is as good as none."""
-
-    def load_overload(self, *args):
-        with suppress(OSError):
-            return super().load_overload(*args)
-
-    def save_overload(self, *args):
-        with suppress(OSError):  # a full disk, or a folder that has become another's
-            super().save_overload(*args)
-
-
-def _compiled(function: Callable) -> Callable:
-    """Compile ``function`` when it is first called; the code is kept beside this file, or where numba can write."""
-    compiled: Any = njit(nogil=True, error_model="numpy")(function)
-    with suppress(RuntimeError):  # there is no such folder
-        compiled._cache = _Cache(function)  # njit's own cache=True would let its errors end the run
-    return compiled
 
 
 def scan(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -86,12 +60,12 @@ def _(store, y, x, d, c, value):
     return write
 
 
-@_compiled
+@compiled
 def _relu(value):
     return np.float32(0) if value <= 0 else value  # not max(), so that NaN stays NaN
 
 
-@_compiled
+@compiled
 def _horizontal(x, weight, bias, out, first, last):
     """Scan rows ``first`` to ``last`` of ``x`` ``(H, W, C)`` to the right and to the left, into ``out``."""
     width, channels = x.shape[1:]
@@ -108,7 +82,7 @@ def _horizontal(x, weight, bias, out, first, last):
                     _write(out, y, p, d, c, state[c])
 
 
-@_compiled
+@compiled
 def _vertical(x, weight, bias, out, first, last):
     """Scan columns ``first`` to ``last`` of ``x`` ``(H, W, C)`` down and up, into ``out``."""
     height, _, channels = x.shape
@@ -127,7 +101,7 @@ def _vertical(x, weight, bias, out, first, last):
                     _write(out, y, p, d, c, h)
 
 
-@_compiled
+@compiled
 def _horizontal_gradient(out, grad, weight, grad_x, sums, first, last):
     """Set rows of ``grad_x`` ``(H, W, C)`` to the gradient of right and left; add those of weight and bias to ``sums``.
 
@@ -152,7 +126,7 @@ def _horizontal_gradient(out, grad, weight, grad_x, sums, first, last):
             sums[:, d] += line
 
 
-@_compiled
+@compiled
 def _vertical_gradient(out, grad, weight, grad_x, sums, first, last):
     """Add the gradient of down and up to columns of ``grad_x``, and those of weight and bias to ``sums``."""
     height, _, _, channels = out.shape
@@ -186,13 +160,6 @@ def _blocks(lines: int, longest: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, lines)) for first in range(0, lines, size)]
 
 
-def _run(tasks: list[tuple]) -> None:
-    """Call every (function, *arguments) of ``tasks``, in as many threads as PyTorch uses."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for future in [pool.submit(*task) for task in tasks]:
-            future.result()
-
-
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -202,7 +169,7 @@ class _Scan(torch.autograd.Function):
         weight, bias = weight.float().contiguous(), bias.float().contiguous()
         kernels = {_vertical: _blocks(width, -(-_STATE // channels)), _horizontal: _blocks(height, height)}
         fixed = _array(weight), _array(bias)
-        _run(
+        run(
             [
                 (kernel, of_image, *fixed, of_out, *block)
                 for of_image, of_out in zip(_array(image), _array(out))
@@ -228,7 +195,7 @@ class _Scan(torch.autograd.Function):
         ):
             parts = torch.zeros(batch, len(blocks), *sums.shape, dtype=torch.float64)
             images = zip(_array(out), _array(grad), _array(grad_x), _array(parts))
-            _run(
+            run(
                 [
                     (kernel, of_out, of_grad, _array(weight), of_x, part, *block)
                     for of_out, of_grad, of_x, of_parts in images

@@ -65,7 +65,7 @@ def test_the_copy_is_rearranged_and_the_model_left_as_it_was():
         expected = model.fuse(*pair)
     fast = OptimizedSuperFusion(model)
     kinds = {type(layer) for block in fast.modules() if isinstance(block, ConvBlock) for layer in block}
-    assert kinds == {torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LeakyReLU}
+    assert not kinds & {torch.nn.BatchNorm2d, torch.nn.InstanceNorm2d} and torch.nn.GroupNorm in kinds
     assert not any(parameter.requires_grad for parameter in fast.parameters())
     fast.register(*pair), fast.fuse(*pair)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

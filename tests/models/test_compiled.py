@@ -1,11 +1,11 @@
-"""Compiled code of the CPU's scan: kept for the next run where that is possible, and no matter where it is not."""
+"""Code compiled by numba: kept for the next run where that is possible, and no matter where it is not."""
 
 import errno
 
 import pytest
 
 numba = pytest.importorskip("numba")
-numba_backend = pytest.importorskip("models.scan.numba_backend")
+compiled = pytest.importorskip("models.compiled").compiled
 caching = numba.core.caching
 
 
@@ -25,23 +25,23 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_compiled_code_is_kept(folder, monkeypatch):
-    assert numba_backend._compiled(plus_one)(1) == 2
+    assert compiled(plus_one)(1) == 2
     assert list(folder.rglob("*.nbi")) and list(folder.rglob("*.nbc"))
     with monkeypatch.context() as patch:
         patch.setattr(numba.core.compiler.CompilerBase, "compile_extra", full)
-        assert numba_backend._compiled(plus_one)(1) == 2  # without compiling
+        assert compiled(plus_one)(1) == 2  # without compiling
         for path in folder.rglob("*.nb?"):
             path.unlink()
         with pytest.raises(OSError, match="No space left"):
-            numba_backend._compiled(plus_one)(1)
+            compiled(plus_one)(1)
 
 
 @pytest.mark.parametrize("method", ["save", "load"])
 def test_a_cache_that_cannot_be_used_is_no_matter(folder, monkeypatch, method):
     monkeypatch.setattr(caching.IndexDataCacheFile, method, full)
-    assert numba_backend._compiled(plus_one)(1) == 2
+    assert compiled(plus_one)(1) == 2
 
 
 def test_without_a_folder_for_a_cache_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    assert numba_backend._compiled(plus_one)(1) == 2
+    assert compiled(plus_one)(1) == 2
