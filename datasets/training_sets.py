@@ -48,7 +48,7 @@ class Data:
     translation: float = 0.05
     shear: float = 0.03
     elastic: float = 1.6
-    input: str = "vi"  # the images that stage SEG segments: vi, ir or fused (by the model of train.init)
+    input: str = "vi"  # what stage SEG segments: vi, ir, fused (by the model of train.init), or mixed, all in turn
 
 
 def open_set(config: Data, name: str, labels: bool) -> PairSet:

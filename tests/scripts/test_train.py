@@ -544,7 +544,7 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         ("stage is 'rf'; use one of R, RF, F, FS, SEG", ["stage=rf"]),
         ("train.optimizer is 'sgd'; use one of adam, soap", ["train.optimizer=sgd"]),
         ("train.precision is 'fp8'; use one of float32, bfloat16, float16", ["train.precision=fp8"]),
-        ("data.input is 'thermal'; use one of vi, ir, fused", ["stage=SEG", "train.batch=2", "data.input=thermal"]),
+        ("data.input is 'heat'; use one of vi, ir, fused, mixed", ["stage=SEG", "train.batch=2", "data.input=heat"]),
         ("train.batch is 1; stage SEG normalises over a batch and needs at least 2", ["stage=SEG"]),
         ("train.batch is 1; stage R deforms IR in one half of a batch", ["stage=R"]),
         ("model: .*'foo'", ["model.foo=1"]),
@@ -560,6 +560,7 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         ("train.segmenter: none.pth: no such checkpoint file", ["train.segmenter=none.pth"]),  # which RF does not need
         ("holds the weights of BiSeNet|neither a SuperFusion", [f"train.init={segmenter}"]),
         ("data.input=fused needs train.init", ["stage=SEG", "data.input=fused", "train.batch=2"]),
+        ("data.input=mixed needs at least 3", ["stage=SEG", "data.input=mixed", "train.batch=2"]),
         ("train.precision=float16 needs a GPU", ["train.precision=float16"]),
         ("every weight of .* is 0", ["stage=SEG", "train.batch=2", "loss.cross_entropy=0", "loss.lovasz=0"]),
     ):

@@ -1,4 +1,4 @@
-"""Stage SEG: the segmenter, on labelled visible, infrared or fused images."""
+"""Stage SEG: the segmenter, on labelled visible, infrared or fused images, or on all three."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,12 +30,32 @@ def infrared(config: Config, device: torch.device) -> Picture:
 def fused(config: Config, device: torch.device) -> Picture:
     """Fuse with the frozen SuperFusion of ``train.init``."""
     if not config.train.init:
-        raise UserError("data.input=fused needs train.init: the weights of the SuperFusion to fuse with")
+        raise UserError(f"data.input={config.data.input} needs train.init: the weights of the SuperFusion to fuse with")
     return torch.no_grad()(superfusion(config, device).eval().fuse)
 
 
+def mixed(config: Config, device: torch.device) -> Picture:
+    """Take turns within a batch: one pair fused, the next one's VI, then an IR; a lone pair, to validate, is fused."""
+    if config.train.batch < 3:
+        raise UserError(f"train.batch is {config.train.batch}; data.input=mixed needs at least 3, one of each kind")
+    fuse = fused(config, device)
+
+    def picture(ir: Tensor, vi: Tensor) -> Tensor:
+        image = vi.expand(-1, 3, -1, -1).clone()
+        image[::3] = fuse(ir[::3], vi[::3]).to(image)
+        image[2::3] = luminance(ir[2::3])
+        return image
+
+    return picture
+
+
 # data.input -> its picture.
-PICTURES: dict[str, Callable[[Config, torch.device], Picture]] = {"vi": visible, "ir": infrared, "fused": fused}
+PICTURES: dict[str, Callable[[Config, torch.device], Picture]] = {
+    "vi": visible,
+    "ir": infrared,
+    "fused": fused,
+    "mixed": mixed,
+}
 
 
 def seg_step(segmenter: BiSeNet, batch: Batch, config: Config, picture: Picture) -> Terms:
@@ -70,5 +90,5 @@ def seg_stage(config: Config, device: torch.device, seed: int) -> Stage:
         pairs=pairs,
         validate=validate,
         best="mIoU",
-        unused=() if config.data.input == "fused" else ("init",),
+        unused=() if config.data.input in ("fused", "mixed") else ("init",),
     )

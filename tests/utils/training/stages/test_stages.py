@@ -142,16 +142,18 @@ def test_the_gradient_goes_through_the_frozen_segmenter(data, segmenter, untrain
     assert list(stage.step(stage.network, stage.draw(1)[0])) == [*FUSION, "total"]
 
 
-@pytest.mark.parametrize("source", ["vi", "ir", "fused"])
+@pytest.mark.parametrize("source", ["vi", "ir", "fused", "mixed"])
 def test_the_segmenter_learns_from_the_image_asked_for(data, segmenter, untrained, source):
     settings = Data(root=str(data), sets={"S/train": 1.0}, crop=32, input=source, hold_out=0.5)
-    config = Config("SEG", data=settings, train=Train(batch=2, segmenter=str(segmenter), init=str(untrained)))
+    config = Config("SEG", data=settings, train=Train(batch=3, segmenter=str(segmenter), init=str(untrained)))
     stage = STAGES["SEG"](config, CPU, 0)
-    batch, _ = stage.draw(2)
+    batch, _ = stage.draw(3)
     batch["vi"] = batch["vi"] * torch.tensor([1.0, 0.5, 0.2]).view(1, 3, 1, 1)  # in colour
     with torch.no_grad():
         fused = load_model(untrained).fuse(batch["ir"], batch["vi"])
-        picture = {"vi": batch["vi"], "ir": batch["ir"].expand(-1, 3, -1, -1), "fused": fused}[source]
+        pictures = {"vi": batch["vi"], "ir": batch["ir"].expand(-1, 3, -1, -1), "fused": fused}
+        turns = torch.stack([pictures[kind][i] for i, kind in enumerate(("fused", "vi", "ir"))])
+        picture = (pictures | {"mixed": turns})[source]
         logits, auxiliary = stage.network.eval()(picture)
     terms = stage.step(stage.network, batch)
     expected = seg_objective({"logits": logits, "auxiliary": auxiliary}, batch["label"], config.loss)
@@ -159,8 +161,11 @@ def test_the_segmenter_learns_from_the_image_asked_for(data, segmenter, untraine
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-4)
     terms["total"].backward()
     assert all(parameter.grad is not None for parameter in stage.network.conv_out.parameters())
-    (score,), sheets = stage.validate(stage.network)
-    assert score == "mIoU" and list(sheets) == ["scene1"]
+    scores, sheets = stage.validate(stage.network)
+    assert list(scores) == ["mIoU"] and list(sheets) == ["scene1"]
+    if source == "mixed":  # validates on the fused image
+        config.data.input = "fused"
+        assert STAGES["SEG"](config, CPU, 0).validate(stage.network)[0] == scores
 
 
 def test_pairs_too_small_to_be_cropped_have_no_band_free_error():
