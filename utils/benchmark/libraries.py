@@ -13,6 +13,7 @@ from torch import Tensor
 
 from losses.fusion import ssim_maps
 from losses.segmentation import lovasz_softmax
+from models.deploy.inference import fastest
 from models.layers import blur, gaussian_kernel
 from models.structural_inputs import central_differences
 from models.warping import pixel_grid, warp
@@ -57,8 +58,17 @@ def cases(device: torch.device, height: int = 240, width: int = 320) -> list[Cas
     logits = images(9)
     # Only some of the classes occur, as in real images.
     label = torch.randint(5, (2, height, width), generator=generator).to(device)
+    many = images(128).contiguous(memory_format=torch.channels_last)
+    convolution = torch.nn.Conv2d(128, 32, 3, padding=1, device=device).requires_grad_(False)
+    form = fastest(convolution)
     matcher, photometric = gaussian_kernel(13, 3.0), gaussian_kernel(13, 2.0)
     return [
+        Case(
+            "3x3 convolution of 128 channels to 32, in inference",
+            "torch.nn.Conv2d",
+            lambda: form(many),
+            lambda: convolution(many),
+        ),
         Case(
             "Gaussian of 32 channels, 13 taps (matcher)",
             "kornia.filters.gaussian_blur2d",
