@@ -34,12 +34,12 @@ def f_stage(config: Config, device: torch.device, seed: int) -> Stage:
 
     @torch.inference_mode()
     def validate(model: SuperFusion) -> tuple[dict[str, float], dict[str, Tensor]]:
-        losses = []
+        totals = []
         for pair in pairs:
             ir = luminance(pair.ir[None]).to(device)
             batch = {"ir": ir, "target_ir": ir, "vi": pair.vi[None].to(device)}
-            losses.append(float(f_step(model, batch, config)["total"]))
-        loss = statistics.fmean(losses)
+            totals.append(float(f_step(model, batch, config)["total"]))
+        loss = statistics.fmean(totals)
         return {"fusion_loss": loss} | fusion_scores(model, pairs, device), fusion_sheets(model, pairs, device)
 
     return Stage(
