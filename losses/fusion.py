@@ -1,8 +1,8 @@
 """Losses on the fused luminance: gradient, SSIM, intensity, consistency (paper, Sec. III-D); selection, detail (ours).
 
 Images are ``(B, 1, H, W)`` in [0, 1]; ``selected`` is the :func:`losses.target.target`; ``mask`` ``(B, 1, H, W)`` is 1
-where the sources have content. A pixel counts
-only if the term's whole window is inside the mask, so that the black outside a warped image does not act as an edge.
+where the sources have content. A pixel counts only if the term's whole window is inside the mask, so that the black
+outside a warped image does not act as an edge.
 """
 
 import torch

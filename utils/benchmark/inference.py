@@ -78,16 +78,17 @@ def measure(task: Task) -> Result:
     variant, device = task.variant, torch.device(task.device)
     torch.manual_seed(0)
     model = load_model() if task.network == "ours" else published_superfusion().eval()
-    forms = PLAIN if variant.path == "plain" else {"scan": load_backend(variant.scan)}
-    if variant.scan != "numba":
-        forms |= {"fastest": lambda convolution: convolution}  # as without numba
+    if variant.path == "plain":
+        model, forms = model.to(device), PLAIN
+    else:
+        keep_freed_memory()
+        forms = {"scan": load_backend(variant.scan)}
+        if variant.scan != "numba":
+            forms |= {"fastest": lambda convolution: convolution}  # as without numba
+        with computed_as(forms):
+            model = Pipeline(model, "matcher", variant.precision, task.max_side, variant.path == "compiled", device)
     ir, vi = (image.to(device) for image in sample_pair(task.width, task.height, task.batch))
     with torch.inference_mode(), computed_as(forms):
-        if variant.path == "plain":
-            model.to(device)
-        else:
-            keep_freed_memory()
-            model = Pipeline(model, "matcher", variant.precision, task.max_side, variant.path == "compiled", device)
         register = seconds(lambda: model.register(ir, vi), device, task.repeats)
         fuse = seconds(lambda: model.fuse(ir, vi), device, task.repeats)
     return Result(register, fuse, peak_memory(device))
