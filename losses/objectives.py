@@ -92,6 +92,7 @@ FUSION_TERMS = {
     "gradient": Term(0.6, fusion.gradient),
     "ssim": Term(0.3, fusion.ssim),
     "intensity": Term(0.1, fusion.intensity),
+    "edges": Term(0.0, fusion.edges),  # ours: the edges of both sources, by their strength
 }
 
 # Likewise, but functions of (fused, selected, mask), selected the target of losses/target.py.
