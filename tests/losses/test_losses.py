@@ -1,5 +1,7 @@
 """Every loss term on images and flows: zero at its optimum, a value worked by hand off it, gradients that check."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -235,6 +237,34 @@ def test_fusion_terms_by_hand():
     assert fusion.ssim(flat, flat + 0.3, flat, ONES) == pytest.approx(expected / 2, rel=1e-4)
 
 
+def test_edges_by_hand():
+    # Sobel of a ramp of 0.1 a pixel: 0.8 inside, 0.4 at both repeated edges, where the sources have 0.7 on average.
+    ramp = (torch.arange(8.0) / 10).view(1, 1, 1, 8).expand(1, 1, 8, 8)
+    flat = torch.full((1, 1, 8, 8), 0.2)
+    direction = 1 / (1 + math.exp(-4.4))  # kept entirely
+    kept, half = direction / (1 + math.exp(-7.5)), direction / 2
+    for image in (ramp, ramp.mT):
+        # Of two sources, one without edges; an edge of the opposite sign is as good.
+        for fused in (image, 1 - image, image + 0.1):
+            assert fusion.edges(fused, image, flat, ONES) == pytest.approx(0.7 * (1 - kept) / 2, abs=5e-5)
+            assert fusion.edges(fused, image, image, ONES) == pytest.approx(0.7 * (1 - kept), abs=5e-5)
+        for fused in (0.5 * image, 2 * image):
+            assert fusion.edges(fused, flat, image, ONES) == pytest.approx(0.7 * (1 - half) / 2, rel=1e-3)
+        # Nothing there, or an edge across.
+        for fused in (flat, image.mT):
+            assert fusion.edges(fused, image, image, ONES) == pytest.approx(0.7, rel=2e-3)
+    # Twice the strength, twice the loss: faint edges count as little as they look.
+    assert fusion.edges(flat, 2 * ramp, flat, ONES) == pytest.approx(
+        2 * fusion.edges(flat, ramp, flat, ONES).item(), rel=1e-3
+    )
+
+
+def test_edges_have_a_gradient_where_there_are_none():
+    flat = torch.full((1, 1, 8, 8), 0.5).requires_grad_()
+    fusion.edges(flat, *pictures(), ONES).backward()
+    assert flat.grad.isfinite().all()
+
+
 def test_detail_by_hand():
     ramp = (torch.arange(24.0) / 100).view(1, 1, 1, 24).expand(1, 1, 24, 24)
     # A ramp of 0.01 a pixel has differences of 0.01 along x, 0 along y: a contrast of 0.005. The error's differences
@@ -258,14 +288,14 @@ def test_fusion_terms_look_inside_the_mask_only():
     other = ir * left(5)
     assert fusion.intensity(other, ir, ir, left(5)) == 0 < fusion.intensity(other, ir, ir, ONES)
     assert fusion.consistency(other, ir, left(5)) == 0 < fusion.consistency(other, ir, ONES)
-    for term in (fusion.gradient, fusion.ssim, fusion.intensity, selection, detail):
+    for term in (fusion.gradient, fusion.ssim, fusion.intensity, selection, detail, fusion.edges):
         assert term(vi, ir, vi, torch.zeros_like(ONES)) == 0
 
 
 def test_the_black_beyond_a_warped_image_is_no_edge_to_fuse():
     flat = torch.full((1, 1, 24, 24), 0.7)
     mask = left(16, 24)
-    for term in (fusion.gradient, fusion.ssim, selection, detail):
+    for term in (fusion.gradient, fusion.ssim, selection, detail, fusion.edges):
         assert term(flat, flat * mask, flat, mask) == pytest.approx(0, abs=1e-5)
         assert term(flat, flat * mask, flat, torch.ones_like(mask)) > 0.002
     # What lies deeper inside counts.
@@ -274,7 +304,7 @@ def test_the_black_beyond_a_warped_image_is_no_edge_to_fuse():
         assert term(flat, deep * mask, flat, mask) > 0.005
 
 
-@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, selection, detail, fusion.ssim])
+@pytest.mark.parametrize("term", [fusion.gradient, fusion.intensity, fusion.edges, selection, detail, fusion.ssim])
 def test_gradients_of_fusion_terms(term, exact_blur):
     ir, vi = pictures(dtype=torch.double)
     fused = noise(1, 1, 8, 8, dtype=torch.double).requires_grad_()
@@ -302,7 +332,7 @@ def batch_terms():
         "photometric": lambda i: photometric.photometric(images[0][i], images[1][i], masks[i]),
         "consistency": lambda i: fusion.consistency(images[0][i], images[1][i], masks[i]),
     }
-    for term in (fusion.gradient, fusion.ssim, fusion.intensity, selection, detail):
+    for term in (fusion.gradient, fusion.ssim, fusion.intensity, selection, detail, fusion.edges):
         terms[term.__name__] = lambda i, term=term: term(*(x[i] for x in images), masks[i])
     return terms
 

@@ -22,8 +22,8 @@ from models.warping import resize_flow, warp
 from utils.errors import UserError
 
 WAYS = ("ir2vi", "vi2ir")
-FUSION = ("gradient", "ssim", "intensity", "selection", "detail")
-OURS = {"selection": 0.2, "detail": 0.1}  # which are 0 by default
+FUSION = ("gradient", "ssim", "intensity", "edges", "selection", "detail")
+OURS = {"edges": 0.3, "selection": 0.2, "detail": 0.1}  # which are 0 by default
 RF = ("photometric", "epe_register", "epe_deform", "smoothness", "border", *FUSION, "consistency")
 N, SIZE = 2, 24
 FIRST, SECOND = slice(0, N), slice(N, None)
