@@ -8,7 +8,9 @@ from pathlib import Path
 from datasets.paired import PairedFolders, PairSet
 from datasets.toy import ToyScenes
 from utils.errors import UserError
-from utils.settings import SHARE, SHARE_BELOW_ONE, Rule, at_least, setting
+from utils.files.infrared import Reading
+from utils.files.polarity import POLARITIES
+from utils.settings import SHARE, SHARE_BELOW_ONE, Rule, at_least, one_of, setting
 
 # Sets with their own reader, by the part of the name before the slash: functions (folder ``root/SET/SPLIT``, whether
 # labels are needed) -> PairSet. All other sets are read as paired folders.
@@ -35,6 +37,7 @@ class Data:
     val: list[str] = field(default_factory=list)  # validate on these SET/SPLIT ...
     hold_out: float = setting(0.0, SHARE_BELOW_ONE)  # ... and on this share of each training set, its last pairs
     val_pairs: int = setting(20, at_least(1))  # the largest number of validation pairs from one set
+    polarity: str = setting("white_hot", one_of(*POLARITIES))  # of IR; auto judges each set: black hot is inverted
     scale: float = setting(1.0, _SCALE)  # images are reduced to this share of their size before cropping
     crop: int = setting(256, at_least(32))
     zoom: tuple[float, float] = setting((0.75, 1.1), _ZOOM)  # image pixels per crop pixel, relative to the scale
@@ -74,13 +77,14 @@ def open_set(config: Data, name: str, labels: bool) -> PairSet:
             f"{folder / 'label'}: no such folder; the stages FS and SEG need a class map for each visible image, an "
             "8-bit PNG of its name; without any, train stage RF or F"
         )
-    return PairedFolders(folder / "ir", folder / "vi", label=folder / "label" if labels else None)
+    label = folder / "label" if labels else None
+    return PairedFolders(folder / "ir", folder / "vi", label=label, reading=Reading(polarity=config.polarity))
 
 
 def open_ir_set(config: Data, name: str) -> PairSet:
     """Open ``config.root/name/ir``, images without partners, as pairs of each image with itself."""
     folder = Path(config.root) / name / "ir"
-    return PairedFolders(folder, folder)
+    return PairedFolders(folder, folder, reading=Reading(polarity=config.polarity))
 
 
 def held_out(config: Data, count: int) -> int:

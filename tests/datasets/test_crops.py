@@ -5,7 +5,8 @@ import torch
 
 from datasets.crops import CropSampler
 from datasets.paired import Pair, PairSet
-from datasets.training_sets import READERS, Data, held_out, open_set
+from datasets.toy import toy_scene
+from datasets.training_sets import READERS, Data, held_out, open_ir_set, open_set
 from models.warping import pixel_grid, warp
 from utils.colour import luminance
 from utils.errors import UserError
@@ -307,6 +308,19 @@ def test_what_is_held_out_is_the_last_by_name_and_is_not_drawn(root):
     _, names = sampler(root, "CLASSES", **config).aligned(32)
     assert set(names) == {"e", "f"}
     assert open_set(Data(root=str(root)), "CLASSES/train", labels=False).names == ["e", "f", "g"]
+
+
+def test_black_hot_images_are_inverted_on_demand(tmp_path):
+    scenes = [toy_scene(seed, 120, 160) for seed in range(2)]
+    for i, scene in enumerate(scenes):
+        write_pair(tmp_path / "S" / "train", f"{i}", 1 - scene.ir[0], scene.vi)
+    for polarity, inverted in (("white_hot", False), ("black_hot", True), ("auto", True)):
+        config = Data(root=str(tmp_path), polarity=polarity)
+        for pairs in (open_set(config, "S/train", labels=False), open_ir_set(config, "S/train")):
+            for i, scene in enumerate(scenes):
+                assert torch.allclose(pairs[i].ir, scene.ir if inverted else 1 - scene.ir, atol=0.01)
+    told = sampler(tmp_path, "S", polarity="auto").lines[0]
+    assert told == "note: 0: IR is taken as black hot and inverted; polarity white_hot takes it as it is"
 
 
 def test_what_is_noteworthy_of_the_images_is_told(root, tmp_path):

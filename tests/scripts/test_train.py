@@ -540,6 +540,7 @@ def test_refusals(recipe, data, segmenter, tmp_path):
         write_image(tmp_path / "small" / "train" / part / "a.png", torch.zeros(1, 40, 20))
     for message, assignments in (
         ("unknown key train.speed", ["train.speed=1"]),
+        ("data.polarity is 'warm'; use one of auto, white_hot, black_hot", ["data.polarity=warm"]),
         ("unknown key loss.end_point; known are photometric, epe_register", ["loss.end_point=1"]),
         ("stage is 'rf'; use one of R, RF, F, FS, SEG", ["stage=rf"]),
         ("train.optimizer is 'sgd'; use one of adam, soap", ["train.optimizer=sgd"]),
