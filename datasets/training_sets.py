@@ -37,7 +37,8 @@ class Data:
     val: list[str] = field(default_factory=list)  # validate on these SET/SPLIT ...
     hold_out: float = setting(0.0, SHARE_BELOW_ONE)  # ... and on this share of each training set, its last pairs
     val_pairs: int = setting(20, at_least(1))  # the largest number of validation pairs from one set
-    polarity: str = setting("white_hot", one_of(*POLARITIES))  # of IR; auto judges each set: black hot is inverted
+    # Of IR, in sets without a reader of their own; auto judges each set. Black hot is inverted.
+    polarity: str = setting("white_hot", one_of(*POLARITIES))
     scale: float = setting(1.0, _SCALE)  # images are reduced to this share of their size before cropping
     crop: int = setting(256, at_least(32))
     zoom: tuple[float, float] = setting((0.75, 1.1), _ZOOM)  # image pixels per crop pixel, relative to the scale

@@ -92,14 +92,16 @@ FUSION_TERMS = {
     "gradient": Term(0.6, fusion.gradient),
     "ssim": Term(0.3, fusion.ssim),
     "intensity": Term(0.1, fusion.intensity),
-    "edges": Term(0.0, fusion.edges),  # ours: the edges of both sources, by their strength
 }
 
 # Likewise, but functions of (fused, selected, mask), selected the target of losses/target.py.
 TARGET_TERMS = {
-    "selection": Term(0.0, fusion.selection),  # ours: in each region, the intensities of the more informative source
-    "detail": Term(0.0, fusion.detail),  # ours: the texture of that source, relative to its local contrast
+    "selection": Term(0.0, fusion.selection),  # ours: the intensities of the target
+    "detail": Term(0.0, fusion.detail),  # ours: the texture of the target, relative to its local contrast
 }
+
+# Likewise, but functions of (fused, ir, vi, share, mask), share the weight of IR in that target.
+SHARE_TERMS = {"edges": Term(0.0, fusion.edges)}  # ours: the edges of both sources, by their strength
 
 # Stage RF: functions of (result), see rf_objective.
 COUNTERPART_TERMS = {"consistency": Term(1.0, consistency_of_counterparts)}
@@ -119,7 +121,7 @@ def loss_weights(**changes: float) -> Weights:
 
     Raises ValueError for an unknown name.
     """
-    others = FUSION_TERMS | TARGET_TERMS | COUNTERPART_TERMS | SEMANTIC_TERMS | SEGMENTER_TERMS
+    others = FUSION_TERMS | TARGET_TERMS | SHARE_TERMS | COUNTERPART_TERMS | SEMANTIC_TERMS | SEGMENTER_TERMS
     weights = {name: term.weight for name, term in MATCHING_TERMS.items()} | {"fusion": FUSION_WEIGHT}
     weights |= {name: term.weight for name, term in others.items()}
     unknown = changes.keys() - weights.keys()
@@ -153,7 +155,7 @@ def rf_objective(result: dict, batch: dict[str, Tensor], weights: Weights) -> di
         | _weighted_fusion(result, weights)
         | _weighted(COUNTERPART_TERMS, weights, result)
     )
-    return _with_total(terms, [*MATCHING_TERMS, *FUSION_TERMS, *TARGET_TERMS, *COUNTERPART_TERMS])
+    return _with_total(terms, [*MATCHING_TERMS, *_on_fused(), *COUNTERPART_TERMS])
 
 
 def f_objective(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
@@ -161,7 +163,7 @@ def f_objective(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor
 
     ``result`` holds ``fused``, ``fused_ir``, ``fused_vi`` and ``fused_valid`` as above.
     """
-    return _with_total(_weighted_fusion(result, weights), [*FUSION_TERMS, *TARGET_TERMS])
+    return _with_total(_weighted_fusion(result, weights), _on_fused())
 
 
 def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> dict[str, Tensor]:
@@ -172,7 +174,7 @@ def fs_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> 
     The semantic loss is Lovasz-softmax on the main output and 0.25 of it on the auxiliary one (paper, Sec. III-D).
     """
     terms = _weighted_fusion(result, weights) | _weighted(SEMANTIC_TERMS, weights, result, label)
-    return _with_total(terms, [*FUSION_TERMS, *TARGET_TERMS, *SEMANTIC_TERMS])
+    return _with_total(terms, [*_on_fused(), *SEMANTIC_TERMS])
 
 
 def seg_objective(result: dict[str, Tensor], label: Tensor, weights: Weights) -> dict[str, Tensor]:
@@ -187,14 +189,20 @@ def _weighted(terms: dict[str, Term], weights: Weights, *inputs) -> dict[str, Te
     return {name: weights[name] * term.function(*inputs) for name, term in terms.items() if weights[name]}
 
 
+def _on_fused() -> list[str]:
+    return [*FUSION_TERMS, *TARGET_TERMS, *SHARE_TERMS]
+
+
 def _weighted_fusion(result: dict[str, Tensor], weights: Weights) -> dict[str, Tensor]:
     if not weights["fusion"]:
         return {}
     fused, ir, vi, mask = (result[key] for key in ("fused", "fused_ir", "fused_vi", "fused_valid"))
-    scaled = {name: weights["fusion"] * weights[name] for name in [*FUSION_TERMS, *TARGET_TERMS]}
+    scaled = {name: weights["fusion"] * weights[name] for name in _on_fused()}
     terms = _weighted(FUSION_TERMS, scaled, fused, ir, vi, mask)
-    if any(scaled[name] for name in TARGET_TERMS):
-        terms |= _weighted(TARGET_TERMS, scaled, fused, target(ir, vi, mask), mask)
+    if any(scaled[name] for name in [*TARGET_TERMS, *SHARE_TERMS]):
+        selected, share = target(ir, vi, mask)
+        terms |= _weighted(TARGET_TERMS, scaled, fused, selected, mask)
+        terms |= _weighted(SHARE_TERMS, scaled, fused, ir, vi, share, mask)
     return terms
 
 

@@ -35,8 +35,8 @@ _TEXTURE_SLOPE, _TEXTURE_FLOOR, _LARGEST = 6.0, 0.1, 0.15
 _SATURATED, _SATURATED_WIDTH = 0.92, 0.02
 
 
-def target(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
-    """Return ``w ir + (1 - w) (vi + t (texture of ir - texture of vi))``, w the :func:`infrared_share`.
+def target(ir: Tensor, vi: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``w ir + (1 - w) (vi + t (texture of ir - texture of vi))`` and w, the :func:`infrared_share`.
 
     The texture of an image is what differs from its average by a Gaussian of sigma 8. The share t of IR's texture is
     ``sigmoid(6 (log((E_ir + 0.1) / (E_vi + 0.1)) - 1))``, with E the edge strength (Sobel) averaged by a Gaussian of
@@ -48,7 +48,8 @@ def target(ir: Tensor, vi: Tensor, mask: Tensor) -> Tensor:
     share = torch.sigmoid(_TEXTURE_SLOPE * lead) * exposed
     texture_ir, texture_vi = (image - _average(image, mask, _TEXTURE) for image in (ir, vi))
     background = vi + share * (texture_ir.clamp(-_LARGEST, _LARGEST) - texture_vi)
-    return torch.lerp(background, ir, infrared_share(ir, vi, mask, edges)).clamp(0, 1)
+    weight = infrared_share(ir, vi, mask, edges)
+    return torch.lerp(background, ir, weight).clamp(0, 1), weight
 
 
 def infrared_share(ir: Tensor, vi: Tensor, mask: Tensor, edges: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -22,8 +22,8 @@ from models.warping import resize_flow, warp
 from utils.errors import UserError
 
 WAYS = ("ir2vi", "vi2ir")
-FUSION = ("gradient", "ssim", "intensity", "edges", "selection", "detail")
-OURS = {"edges": 0.3, "selection": 0.2, "detail": 0.1}  # which are 0 by default
+FUSION = ("gradient", "ssim", "intensity", "selection", "detail", "edges")
+OURS = {"selection": 0.2, "detail": 0.1, "edges": 0.3}  # which are 0 by default
 RF = ("photometric", "epe_register", "epe_deform", "smoothness", "border", *FUSION, "consistency")
 N, SIZE = 2, 24
 FIRST, SECOND = slice(0, N), slice(N, None)
@@ -132,10 +132,13 @@ def test_a_term_of_your_own_is_one_registration(monkeypatch):
 
 def test_terms_on_the_target_get_that_of_the_sources():
     made = result()
-    selected = target(made["fused_ir"], made["fused_vi"], made["fused_valid"])
+    sources, valid = (made["fused_ir"], made["fused_vi"]), made["fused_valid"]
+    selected, share = target(*sources, valid)
     terms = f_objective(made, loss_weights(**OURS))
+    edges = fusion.edges(made["fused"], *sources, share, valid)
+    assert terms["edges"] == pytest.approx(10 * OURS["edges"] * edges.item())
     for name, term in (("selection", fusion.selection), ("detail", fusion.detail)):
-        assert terms[name] == pytest.approx(10 * OURS[name] * term(made["fused"], selected, made["fused_valid"]).item())
+        assert terms[name] == pytest.approx(10 * OURS[name] * term(made["fused"], selected, valid).item())
 
 
 def test_unknown_terms_are_refused():

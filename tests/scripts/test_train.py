@@ -205,8 +205,9 @@ def test_the_smoke_recipe_runs_all_stages(small_scenes, tmp_path):
     weights = (f"train.init={rf}/best.safetensors", f"train.segmenter={seg}/last.safetensors")
     train(recipe, fs, "stage=FS", "train.steps=2", *weights)
     check(fs, "FS", [*FUSION, "semantic"], ["mIoU", *metrics], steps=2)
-    train(recipe, f, "stage=F", "train.steps=2", "loss.selection=0.5", "loss.detail=0.1", weights[0])
-    check(f, "F", [*FUSION, "selection", "detail"], ["fusion_loss", *metrics], steps=2)
+    ours = ("loss.selection=0.5", "loss.detail=0.1", "loss.edges=0.3")
+    train(recipe, f, "stage=F", "train.steps=2", *ours, weights[0])
+    check(f, "F", [*FUSION, "selection", "detail", "edges"], ["fusion_loss", *metrics], steps=2)
 
     before = load_model(rf / "best.safetensors")
     for after in (load_model(fs / "last.safetensors"), load_model(f / "last.safetensors")):

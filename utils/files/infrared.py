@@ -61,8 +61,10 @@ class Infrared:
     @property
     def notes(self) -> list[str]:
         """Lines to tell the user, to be printed after the file's name; those of files of one kind are equal."""
-        inverted = ["IR is taken as black hot and inverted; polarity white_hot takes it as it is"]
-        return self.thermal.notes + (inverted if self.black_hot else [])
+        if not self.black_hot:
+            return self.thermal.notes
+        instead = "--polarity white_hot, for training data.polarity=white_hot"
+        return self.thermal.notes + [f"IR is taken as black hot and inverted; if it is not: {instead}"]
 
 
 class InfraredReader:

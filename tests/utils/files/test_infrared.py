@@ -106,7 +106,7 @@ def test_a_black_hot_picture_is_inverted_and_said(tmp_path, scenes):
     for n, gray in enumerate(scenes):
         white, black = write(tmp_path / f"w{n}.png", gray), write(tmp_path / f"b{n}.png", 255 - gray)
         found = read_infrared(black)
-        assert found.black_hot and "black hot" in found.statement and "polarity white_hot" in found.notes[-1]
+        assert found.black_hot and "black hot" in found.statement and "--polarity white_hot" in found.notes[-1]
         assert torch.allclose(found.image, read_infrared(white).image, atol=1e-6)
         assert not read_infrared(white).black_hot and read_infrared(white).notes == []
         assert not read_infrared(black, Reading(polarity="white_hot")).black_hot
