@@ -269,8 +269,8 @@ def load_pipeline(args: argparse.Namespace) -> Pipeline:
 def report(summary: dict, out: Path) -> None:
     """Print the final report."""
     pairs = f"{summary['pairs']} pair" + ("s" if summary["pairs"] > 1 else "")
-    refused = f", {summary['refused']} refused" if summary.get("refused") else ""
-    print(f"{pairs}{refused}, {summary['seconds_per_pair']:.2f} s each; results in {out}/")
+    judged = f", {summary['accepted']} accepted, {summary['refused']} refused" if "accepted" in summary else ""
+    print(f"{pairs}{judged}, {summary['seconds_per_pair']:.2f} s each; results in {out}/")
     for protocol, names in REPORTED.items():
         if protocol in summary.get("registration", {}):
             before, after = (summary["registration"][protocol][when] for when in ("before", "after"))
