@@ -23,13 +23,9 @@ def pytest_cmdline_main(config):
     if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         config.option.numprocesses, config.option.dist = min(4, os.cpu_count() or 1), "loadfile"
-        config.option.loadscopereorder = False  # in the order below, not the files of most tests first
 
 
 def pytest_collection_modifyitems(items):
-    # Files with slow tests first, so that at the end no process waits for a long one.
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
     if not torch.cuda.is_available():
         for item in items:
             marker = item.get_closest_marker("gpu")
