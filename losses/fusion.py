@@ -53,7 +53,7 @@ def edges(fused: Tensor, ir: Tensor, vi: Tensor, share: Tensor, mask: Tensor) ->
     little as they look.
     """
     dx, dy, strength = _gradients(fused)
-    lost = fused.new_zeros(())
+    lost = torch.zeros_like(fused)
     for source, weight in ((ir, 1), (vi, 1 - share)):
         dx_s, dy_s, strength_s = _gradients(source)
         similar = torch.minimum(strength, strength_s) / torch.maximum(strength, strength_s)
@@ -61,8 +61,8 @@ def edges(fused: Tensor, ir: Tensor, vi: Tensor, share: Tensor, mask: Tensor) ->
         # Where there is no edge, there is no direction; the floor keeps its gradient small there.
         aligned = 1 - torch.atan2(across, along + _NO_EDGE * strength_s) * (2 / math.pi)
         kept = torch.sigmoid(15 * (similar - 0.5)) * torch.sigmoid(22 * (aligned - 0.8))
-        lost = lost + masked_mean(weight * (1 - kept) * strength_s, erode(mask, 1)) / 2
-    return lost
+        lost = lost + weight * (1 - kept) * strength_s
+    return masked_mean(lost / 2, erode(mask, 1))
 
 
 def _gradients(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

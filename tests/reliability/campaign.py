@@ -209,8 +209,8 @@ def killed(
         code, text = start(folder, again).wait()
         if code != 0:
             outcome.wrong.append(f"going on ended with {code}: {text[-200:]}")
-        elif differing := [name for name, _ in results(folder / "out").items() ^ expected.items()]:
-            outcome.wrong.append(f"not as without a kill: {', '.join(sorted(set(differing)))}")
+        elif differing := {name for name, _ in results(folder / "out").items() ^ expected.items()}:
+            outcome.wrong.append(f"not as without a kill: {', '.join(sorted(differing))}")
         after = contents(folder)
         if any(after.get(name) != content for name, content in before.items()):
             outcome.wrong.append("an input was changed")
